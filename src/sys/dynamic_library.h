@@ -1,0 +1,50 @@
+// A shared library opened at run time: how the NVIDIA driver, NVRTC and cuBLASLt are reached without being
+// linked.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace preheat::sys {
+
+class DynamicLibrary {
+ public:
+  // The first of `names` (sonames or paths) that opens, or nullopt; `reason`, where given, then says why each
+  // did not.
+  static std::optional<DynamicLibrary> Open(const std::vector<std::string>& names,
+                                            std::string* reason = nullptr);
+  ~DynamicLibrary();  // closes: pointers from Symbol are dead then
+  DynamicLibrary(DynamicLibrary&& other) noexcept;
+  DynamicLibrary& operator=(DynamicLibrary&& other) noexcept;
+  DynamicLibrary(const DynamicLibrary&) = delete;
+  DynamicLibrary& operator=(const DynamicLibrary&) = delete;
+
+  // The name that opened.
+  const std::string& name() const { return name_; }
+
+  // A function or object of the library; null where it has none of that name. T is a pointer type:
+  //   auto* init = library.Symbol<int (*)(unsigned)>("cuInit");
+  template <typename T>
+  T Symbol(const char* symbol) const {
+    return reinterpret_cast<T>(Find(symbol));
+  }
+
+  // The file that the library was loaded from, or "" where unknown.
+  std::string FilePath(const char* any_symbol) const;
+
+  // Keeps it open for good: for libraries that must not be unloaded (they start threads or register exit
+  // handlers).
+  void KeepOpen() { keep_open_ = true; }
+
+ private:
+  DynamicLibrary(void* handle, std::string name) : handle_(handle), name_(std::move(name)) {}
+  void* Find(const char* symbol) const;
+
+  void* handle_ = nullptr;
+  bool keep_open_ = false;
+  std::string name_;
+};
+
+}  // namespace preheat::sys

@@ -1,0 +1,244 @@
+#include "sys/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <random>
+#include <system_error>
+#include <utility>
+
+#include "sys/os_error.h"
+
+namespace preheat::sys {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Unique over processes and machines that share the folder: the open is exclusive, and a taken name is tried
+// again.
+std::string UniqueSuffix() {
+  static std::atomic<uint64_t> counter{0};
+  std::random_device random;
+  return fmt::format(".tmp-{:08x}{:08x}-{}", random(), ::getpid(), counter.fetch_add(1));
+}
+
+void WriteAll(int fd, std::span<const std::byte> bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw OsError(errno, "cannot write", path);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+// The rename is on disk only when the folder is. Not every file system can sync a folder: best effort.
+void SyncFolder(const std::string& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  (void)::fsync(fd);
+  ::close(fd);
+}
+
+}  // namespace
+
+std::optional<FileInfo> GetFileInfo(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+    throw OsError(errno, "cannot look at", path);
+  }
+  FileInfo result;
+  result.size_bytes = static_cast<uint64_t>(info.st_size);
+  result.modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+  result.is_folder = S_ISDIR(info.st_mode);
+  result.is_file = S_ISREG(info.st_mode);
+  return result;
+}
+
+bool Exists(const std::string& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0;
+}
+
+bool IsFolder(const std::string& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+std::string ReadFile(const std::string& path, uint64_t limit_bytes) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw OsError(errno, "cannot open", path);
+  struct Closer {
+    int fd;
+    ~Closer() { ::close(fd); }
+  } closer{fd};
+  struct stat info;
+  if (::fstat(fd, &info) != 0) throw OsError(errno, "cannot read", path);
+  if (S_ISDIR(info.st_mode)) throw OsError(EISDIR, "cannot read", path);
+  // The size is a hint only: files of /proc say 0, and a file may grow meanwhile.
+  std::string text;
+  size_t used = 0;
+  size_t want = static_cast<size_t>(info.st_size) + 1;
+  for (;;) {
+    if (used > limit_bytes || (S_ISREG(info.st_mode) && static_cast<uint64_t>(info.st_size) > limit_bytes)) {
+      throw base::MakeError(base::ErrorKind::kCorrupt,
+                            "cannot read: {}: larger than {} bytes, which no such file is", path,
+                            limit_bytes);
+    }
+    if (used == text.size()) text.resize(std::max(want, used + used / 2 + 4096));
+    const ssize_t got = ::read(fd, text.data() + used, text.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw OsError(errno, "cannot read", path);
+    if (got == 0) break;
+    used += static_cast<size_t>(got);
+  }
+  text.resize(used);
+  return text;
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  constexpr int kAttempts = 16;
+  for (int attempt = 0; attempt < kAttempts && fd_ < 0; ++attempt) {
+    temporary_path_ = path_ + UniqueSuffix();
+    fd_ = ::open(temporary_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0 && errno != EEXIST) throw OsError(errno, "cannot create", path_);
+  }
+  if (fd_ < 0) throw OsError(EEXIST, "cannot create", path_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_path_.c_str());
+}
+
+void AtomicFile::Write(std::span<const std::byte> bytes) {
+  WriteAll(fd_, bytes, path_);
+}
+
+void AtomicFile::Write(std::string_view text) {
+  Write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void AtomicFile::Commit() {
+  if (::fsync(fd_) != 0) throw OsError(errno, "cannot write", path_);
+  if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) throw OsError(errno, "cannot replace", path_);
+  ::close(fd_);
+  fd_ = -1;
+  SyncFolder(ParentPath(path_));
+}
+
+void WriteFileAtomic(const std::string& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.Write(bytes);
+  file.Commit();
+}
+
+void WriteFileAtomic(const std::string& path, std::string_view text) {
+  WriteFileAtomic(path, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+SizedFile::SizedFile(std::string path, uint64_t size_bytes) : path_(std::move(path)) {
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw OsError(errno, "cannot create", path_);
+  int failed = 0;
+  if (size_bytes > 0 && ::fallocate(fd_, 0, 0, static_cast<off_t>(size_bytes)) != 0) failed = errno;
+  // File systems that cannot reserve still get the right length.
+  if (failed == EOPNOTSUPP || failed == ENOSYS || failed == EINVAL) {
+    failed = ::ftruncate(fd_, static_cast<off_t>(size_bytes)) != 0 ? errno : 0;
+  }
+  if (failed == 0) return;
+  ::close(fd_);
+  ::unlink(path_.c_str());
+  throw OsError(failed, "cannot reserve space for", path_);
+}
+
+SizedFile::~SizedFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SizedFile::WriteAt(uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw OsError(errno, "cannot write", path_);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+    offset += static_cast<uint64_t>(written);
+  }
+}
+
+void SizedFile::Close() {
+  if (fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0) throw OsError(errno, "cannot write", path_);
+}
+
+void MakeDirs(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw OsError(error.value(), "cannot make folder", path);
+  if (!IsFolder(path)) throw OsError(ENOTDIR, "cannot make folder", path);
+}
+
+void RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw OsError(errno, "cannot remove", path);
+}
+
+void RemoveTree(const std::string& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) throw OsError(error.value(), "cannot remove", path);
+}
+
+std::vector<std::string> ListDir(const std::string& path) {
+  std::error_code error;
+  fs::directory_iterator iterator(path, error);
+  std::vector<std::string> names;
+  for (; !error && iterator != fs::directory_iterator(); iterator.increment(error)) {
+    names.push_back(iterator->path().filename().string());
+  }
+  if (error) throw OsError(error.value(), "cannot list", path);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void Rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    throw OsError(errno, fmt::format("cannot rename {} to", from), to);
+}
+
+void Touch(const std::string& path) {
+  if (::utimensat(AT_FDCWD, path.c_str(), nullptr, 0) != 0) throw OsError(errno, "cannot touch", path);
+}
+
+uint64_t DiskFree(const std::string& path) {
+  std::string place = path;
+  struct statvfs info;
+  while (::statvfs(place.c_str(), &info) != 0) {
+    const int failed = errno;
+    const std::string parent = ParentPath(place);
+    if ((failed != ENOENT && failed != ENOTDIR) || parent == place)
+      throw OsError(failed, "cannot look at", path);
+    place = parent;
+  }
+  return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+std::string JoinPath(std::string_view folder, std::string_view name) {
+  if (folder.empty()) return std::string(name);
+  return fmt::format("{}{}{}", folder, folder.ends_with('/') ? "" : "/", name);
+}
+
+std::string ParentPath(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return std::string(path.substr(0, slash == 0 ? 1 : slash));
+}
+
+}  // namespace preheat::sys
