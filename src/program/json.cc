@@ -1,0 +1,375 @@
+// Programs as canonical JSON: members in a fixed order, no blanks, integers only (besides the rotary table).
+// Reading is strict: exactly these members, each of its type and within its limits.
+#include <rapidjson/document.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <array>
+#include <cfloat>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "program/program.h"
+
+namespace preheat::program {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using JsonWriter = rapidjson::Writer<rapidjson::StringBuffer>;
+using Json = rapidjson::Value;
+
+// Limits that keep every later product of two of them, and their sums, inside 63 bits: a program may come
+// from an untrusted file, and Extent::Bytes and TileCount::Tiles do not check again.
+constexpr int64_t kMaxBytes = int64_t{1} << 48;
+constexpr int64_t kMaxBytesPerRow = int64_t{1} << 34;  // rows and capacity are below 2^27
+constexpr int64_t kMaxRows = int64_t{1} << 27;
+constexpr int64_t kMaxCount = int64_t{1} << 32;
+constexpr int64_t kMaxLayers = 1 << 16;
+constexpr int64_t kMaxItems = 1 << 20;
+
+constexpr std::array<std::string_view, 3> kPerNames = {"step", "rows", "positions"};
+constexpr std::array<std::string_view, 8> kKindNames = {"weight", "buffer", "key_cache", "value_cache",
+                                                        "rotary", "ids",    "state",     "logits"};
+constexpr std::array<std::string_view, 3> kAccessNames = {"read", "write", "read_write"};
+constexpr std::array<std::string_view, 2> kLogitRowsNames = {"last", "all"};
+
+// ---- Writing ----
+
+void Put(JsonWriter& out, std::string_view text) {
+  out.String(text.data(), static_cast<rapidjson::SizeType>(text.size()));
+}
+
+template <size_t kSize, typename Enum>
+std::string_view NameOf(const std::array<std::string_view, kSize>& names, Enum value) {
+  const auto index = static_cast<size_t>(value);
+  CHECK(index < kSize);
+  return names[index];
+}
+
+void Write(JsonWriter& out, const Extent& extent) {
+  out.StartArray();
+  for (int64_t value : {extent.fixed, extent.per_row, extent.per_position}) out.Int64(value);
+  out.EndArray();
+}
+
+void Write(JsonWriter& out, const Launch& launch) {
+  out.StartObject();
+  out.Key("region"), Put(out, launch.region);
+  out.Key("code"), Put(out, launch.code);
+  out.Key("entry"), Put(out, launch.entry);
+  out.Key("stage_entry"), Put(out, launch.stage_entry);
+  out.Key("tiles"), out.StartArray();
+  out.Int64(launch.tiles.count), Put(out, NameOf(kPerNames, launch.tiles.per)), out.Int64(launch.tiles.block);
+  out.EndArray();
+  out.Key("chunk"), out.Int64(launch.chunk);
+  out.Key("scratch_bytes"), out.Int64(launch.scratch_bytes);
+  out.Key("operands"), out.StartArray();
+  for (const Operand& operand : launch.operands) {
+    out.StartArray();
+    Put(out, NameOf(kKindNames, operand.kind)), out.Int(operand.index);
+    Put(out, NameOf(kAccessNames, operand.access));
+    out.EndArray();
+  }
+  out.EndArray();
+  out.Key("constants"), out.StartArray();
+  for (int64_t constant : launch.constants) out.Int64(constant);
+  out.EndArray();
+  out.EndObject();
+}
+
+// ---- Reading ----
+
+// A value of the document together with its place in it, for messages.
+class Reader {
+ public:
+  Reader(const Json& json, std::string path, std::string_view source)
+      : json_(json), path_(std::move(path)), source_(source) {}
+
+  [[noreturn]] void Fail(std::string_view what) const {
+    throw MakeError(ErrorKind::kCorrupt, "{}: the program's {} {}; build the artifact again", source_,
+                    path_.empty() ? "document" : path_, what);
+  }
+
+  // REQUIRES everywhere below: nothing; a wrong type is an error.
+  void ExpectMembers(rapidjson::SizeType count) const {
+    if (!json_.IsObject()) Fail("is not an object");
+    if (json_.MemberCount() != count) Fail("has missing or unknown members");
+  }
+  Reader Member(const char* name) const {
+    if (!json_.IsObject()) Fail("is not an object");
+    const auto found = json_.FindMember(name);
+    if (found == json_.MemberEnd()) Fail(fmt::format("has no member \"{}\"", name));
+    return Reader(found->value, path_.empty() ? name : path_ + "." + name, source_);
+  }
+  rapidjson::SizeType Size(int64_t most = kMaxItems) const {
+    if (!json_.IsArray()) Fail("is not a list");
+    if (json_.Size() > static_cast<uint64_t>(most)) Fail("is too long");
+    return json_.Size();
+  }
+  void ExpectSize(rapidjson::SizeType size) const {
+    if (Size() != size) Fail(fmt::format("does not have {} items", size));
+  }
+  Reader Item(rapidjson::SizeType index) const {
+    return Reader(json_[index], fmt::format("{}[{}]", path_, index), source_);
+  }
+  int64_t Int(int64_t least, int64_t most) const {
+    if (!json_.IsInt64()) Fail("is not an integer");
+    const int64_t value = json_.GetInt64();
+    if (value < least || value > most) Fail(fmt::format("is {}: expected {} to {}", value, least, most));
+    return value;
+  }
+  float Float() const {
+    if (!json_.IsNumber()) Fail("is not a number");
+    const double value = json_.GetDouble();
+    if (!(std::fabs(value) <= FLT_MAX)) Fail("is no fp32 number");
+    return static_cast<float>(value);
+  }
+  std::string Text() const {
+    if (!json_.IsString()) Fail("is not a string");
+    return std::string(json_.GetString(), json_.GetStringLength());
+  }
+  template <typename Enum, size_t kSize>
+  Enum Name(const std::array<std::string_view, kSize>& names) const {
+    const std::string text = Text();
+    for (size_t i = 0; i < kSize; ++i) {
+      if (names[i] == text) return static_cast<Enum>(i);
+    }
+    Fail("is an unknown word");
+  }
+
+ private:
+  const Json& json_;
+  std::string path_;
+  std::string_view source_;
+};
+
+Extent ReadExtent(const Reader& in) {
+  in.ExpectSize(3);
+  return {in.Item(0).Int(0, kMaxBytes), in.Item(1).Int(0, kMaxBytesPerRow),
+          in.Item(2).Int(0, kMaxBytesPerRow)};
+}
+
+bool IsCode(std::string_view code) {
+  if (code.starts_with(kLibraryPrefix)) return code.size() > kLibraryPrefix.size();
+  return code.size() == 64 && code.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+Operand ReadOperand(const Reader& in, const Program& program) {
+  in.ExpectSize(3);
+  Operand operand;
+  operand.kind = in.Item(0).Name<Operand::Kind>(kKindNames);
+  operand.access = in.Item(2).Name<Operand::Access>(kAccessNames);
+  int64_t count = 1;
+  bool constant = false;
+  switch (operand.kind) {
+    case Operand::Kind::kWeight:
+      count = static_cast<int64_t>(program.weights.size());
+      constant = true;
+      break;
+    case Operand::Kind::kBuffer:
+      count = static_cast<int64_t>(program.buffers.size());
+      break;
+    case Operand::Kind::kRotary:
+    case Operand::Kind::kIds:
+      constant = true;
+      break;
+    case Operand::Kind::kKeyCache:
+    case Operand::Kind::kValueCache:
+    case Operand::Kind::kState:
+    case Operand::Kind::kLogits:
+      break;
+  }
+  operand.index = static_cast<int>(in.Item(1).Int(0, count - 1));
+  if (constant && operand.access != Operand::Access::kRead) in.Fail("writes what is constant");
+  return operand;
+}
+
+Launch ReadLaunch(const Reader& in, const Program& program) {
+  in.ExpectMembers(9);
+  Launch launch;
+  launch.region = in.Member("region").Text();
+  launch.code = in.Member("code").Text();
+  if (!IsCode(launch.code)) in.Member("code").Fail("is neither a SHA-256 nor a library's name");
+  launch.entry = in.Member("entry").Text();
+  if (launch.entry.empty()) in.Member("entry").Fail("is empty");
+  launch.stage_entry = in.Member("stage_entry").Text();
+  const Reader tiles = in.Member("tiles");
+  tiles.ExpectSize(3);
+  launch.tiles = {.count = tiles.Item(0).Int(0, kMaxCount),
+                  .per = tiles.Item(1).Name<TileCount::Per>(kPerNames),
+                  .block = tiles.Item(2).Int(1, kMaxCount)};
+  launch.chunk = in.Member("chunk").Int(1, kMaxCount);
+  launch.scratch_bytes = in.Member("scratch_bytes").Int(0, kMaxBytes);
+  const Reader operands = in.Member("operands");
+  for (rapidjson::SizeType i = 0; i < operands.Size(); ++i) {
+    launch.operands.push_back(ReadOperand(operands.Item(i), program));
+  }
+  const Reader constants = in.Member("constants");
+  for (rapidjson::SizeType i = 0; i < constants.Size(); ++i) {
+    launch.constants.push_back(constants.Item(i).Int(INT64_MIN, INT64_MAX));
+  }
+  return launch;
+}
+
+Weight ReadWeight(const Reader& in) {
+  in.ExpectSize(3);
+  Weight weight;
+  weight.name = in.Item(0).Text();
+  if (weight.name.empty()) in.Fail("has no name");
+  const auto dtype = tensor::ParseDType(in.Item(1).Text());
+  if (!dtype || tensor::ShortName(*dtype) != in.Item(1).Text()) in.Fail("is of an unknown type");
+  weight.dtype = *dtype;
+  const Reader shape = in.Item(2);
+  int64_t bytes = 8;
+  for (rapidjson::SizeType i = 0; i < shape.Size(8); ++i) {
+    weight.shape.push_back(shape.Item(i).Int(0, kMaxCount));
+    if (__builtin_mul_overflow(bytes, weight.shape.back(), &bytes) || bytes > kMaxBytes)
+      in.Fail("is too large");
+  }
+  return weight;
+}
+
+KvLayout ReadKvLayout(const Reader& in) {
+  in.ExpectMembers(4);
+  return {.name = in.Member("name").Text(),
+          .position_block = in.Member("position_block").Int(1, kMaxRows),
+          .key_bytes = ReadExtent(in.Member("key_bytes")),
+          .value_bytes = ReadExtent(in.Member("value_bytes"))};
+}
+
+RotaryTable ReadRotary(const Reader& in) {
+  in.ExpectMembers(2);
+  RotaryTable table;
+  table.scale = in.Member("scale").Float();
+  const Reader inv_freq = in.Member("inv_freq");
+  for (rapidjson::SizeType i = 0; i < inv_freq.Size(1 << 16); ++i) {
+    table.inv_freq.push_back(inv_freq.Item(i).Float());
+  }
+  return table;
+}
+
+Segment ReadSegment(const Reader& in, const Program& program) {
+  in.ExpectMembers(2);
+  Segment segment;
+  segment.repeat = in.Member("repeat").Int(1, kMaxLayers);
+  if (segment.repeat != 1 && segment.repeat != program.layers)
+    in.Fail("repeats neither once nor over the layers");
+  const Reader launches = in.Member("launches");
+  for (rapidjson::SizeType i = 0; i < launches.Size(); ++i) {
+    segment.launches.push_back(ReadLaunch(launches.Item(i), program));
+  }
+  return segment;
+}
+
+Program ReadProgram(const Reader& in) {
+  in.ExpectMembers(13);
+  Program program;
+  program.name = in.Member("name").Text();
+  program.target = in.Member("target").Text();
+  program.max_rows = in.Member("max_rows").Int(0, kMaxRows);
+  program.logit_rows = in.Member("logit_rows").Name<LogitRows>(kLogitRowsNames);
+  program.vocab_size = in.Member("vocab_size").Int(0, kMaxCount);
+  program.layers = in.Member("layers").Int(0, kMaxLayers);
+  program.kv = ReadKvLayout(in.Member("kv"));
+  program.rotary = ReadRotary(in.Member("rotary"));
+  const Reader weights = in.Member("weights");
+  for (rapidjson::SizeType i = 0; i < weights.Size(); ++i)
+    program.weights.push_back(ReadWeight(weights.Item(i)));
+  program.slots = static_cast<int>(in.Member("slots").Int(0, kMaxItems));
+  const Reader buffers = in.Member("buffers");
+  for (rapidjson::SizeType i = 0; i < buffers.Size(); ++i) {
+    const Reader buffer = buffers.Item(i);
+    buffer.ExpectSize(3);
+    program.buffers.push_back({.name = buffer.Item(0).Text(),
+                               .extent = ReadExtent(buffer.Item(1)),
+                               .slot = static_cast<int>(buffer.Item(2).Int(0, program.slots - 1))});
+  }
+  const Reader segments = in.Member("segments");
+  for (rapidjson::SizeType i = 0; i < segments.Size(); ++i) {
+    program.segments.push_back(ReadSegment(segments.Item(i), program));
+  }
+  return program;
+}
+
+}  // namespace
+
+std::string ToJson(const Program& program) {
+  rapidjson::StringBuffer buffer;
+  JsonWriter out(buffer);
+  const auto put_float = [&](float value) {
+    CHECK(std::isfinite(value));
+    out.Double(static_cast<double>(value));
+  };
+  out.StartObject();
+  out.Key("format_version"), out.Int(kFormatVersion);
+  out.Key("name"), Put(out, program.name);
+  out.Key("target"), Put(out, program.target);
+  out.Key("max_rows"), out.Int64(program.max_rows);
+  out.Key("logit_rows"), Put(out, NameOf(kLogitRowsNames, program.logit_rows));
+  out.Key("vocab_size"), out.Int64(program.vocab_size);
+  out.Key("layers"), out.Int64(program.layers);
+  out.Key("kv"), out.StartObject();
+  out.Key("name"), Put(out, program.kv.name);
+  out.Key("position_block"), out.Int64(program.kv.position_block);
+  out.Key("key_bytes"), Write(out, program.kv.key_bytes);
+  out.Key("value_bytes"), Write(out, program.kv.value_bytes);
+  out.EndObject();
+  out.Key("rotary"), out.StartObject();
+  out.Key("scale"), put_float(program.rotary.scale);
+  out.Key("inv_freq"), out.StartArray();
+  for (float value : program.rotary.inv_freq) put_float(value);
+  out.EndArray();
+  out.EndObject();
+  out.Key("weights"), out.StartArray();
+  for (const Weight& weight : program.weights) {
+    out.StartArray();
+    Put(out, weight.name), Put(out, tensor::ShortName(weight.dtype));
+    out.StartArray();
+    for (int64_t extent : weight.shape) out.Int64(extent);
+    out.EndArray();
+    out.EndArray();
+  }
+  out.EndArray();
+  out.Key("slots"), out.Int(program.slots);
+  out.Key("buffers"), out.StartArray();
+  for (const Buffer& item : program.buffers) {
+    out.StartArray();
+    Put(out, item.name), Write(out, item.extent), out.Int(item.slot);
+    out.EndArray();
+  }
+  out.EndArray();
+  out.Key("segments"), out.StartArray();
+  for (const Segment& segment : program.segments) {
+    out.StartObject();
+    out.Key("repeat"), out.Int64(segment.repeat);
+    out.Key("launches"), out.StartArray();
+    for (const Launch& launch : segment.launches) Write(out, launch);
+    out.EndArray();
+    out.EndObject();
+  }
+  out.EndArray();
+  out.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize());
+}
+
+Program FromJson(std::string_view json, std::string_view source) {
+  rapidjson::Document document;
+  // Iterative: the depth of hostile input must not become the depth of our stack.
+  document.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag |
+                 rapidjson::kParseValidateEncodingFlag>(json.data(), json.size());
+  const Reader reader(document, "", source);
+  if (document.HasParseError())
+    reader.Fail(fmt::format("is no JSON (at byte {})", document.GetErrorOffset()));
+  // The version first: a newer format may have other members.
+  const int64_t version = reader.Member("format_version").Int(1, INT64_MAX);
+  if (version > kFormatVersion) {
+    throw MakeError(ErrorKind::kIncompatible,
+                    "{}: the program has format version {}, this preheat reads up to {}; use a newer preheat",
+                    source, version, kFormatVersion);
+  }
+  return ReadProgram(reader);
+}
+
+}  // namespace preheat::program

@@ -1,0 +1,33 @@
+#include "program/program.h"
+
+#include <algorithm>
+
+namespace preheat::program {
+
+int64_t TileCount::Tiles(int64_t rows, int64_t past) const {
+  int64_t x = 1;
+  switch (per) {
+    case Per::kStep:
+      break;
+    case Per::kRows:
+      x = rows;
+      break;
+    case Per::kPositions:
+      x = past + rows;
+      break;
+  }
+  return count * ((x + block - 1) / block);
+}
+
+std::vector<std::string> CodeHashes(const Program& program) {
+  std::vector<std::string> hashes;
+  for (const Segment& segment : program.segments) {
+    for (const Launch& launch : segment.launches) {
+      if (launch.code.starts_with(kLibraryPrefix)) continue;
+      if (std::find(hashes.begin(), hashes.end(), launch.code) == hashes.end()) hashes.push_back(launch.code);
+    }
+  }
+  return hashes;
+}
+
+}  // namespace preheat::program

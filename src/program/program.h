@@ -1,0 +1,154 @@
+// A program: one step of a model (prefill of a bucket, prefill of any length, or decode) as plain data.
+//
+// It is what compiling makes, the store keeps, the artifact carries and a session runs. It names weights by
+// their checkpoint names and machine code by its SHA-256, so it holds no pointer, path or host property.
+// Layers are a segment that repeats over a table of weights; they are never unrolled. On disk it is canonical
+// JSON (ToJson), described in docs/format.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+namespace preheat::program {
+
+inline constexpr int kFormatVersion = 1;
+
+// bytes = fixed + per_row * rows + per_position * capacity, where rows is the most tokens that the step can
+// be given and capacity the number of positions in the KV cache.
+struct Extent {
+  int64_t fixed = 0;
+  int64_t per_row = 0;
+  int64_t per_position = 0;
+
+  int64_t Bytes(int64_t rows, int64_t capacity) const {
+    return fixed + per_row * rows + per_position * capacity;
+  }
+  bool operator==(const Extent&) const = default;
+};
+
+// tiles = count * ceil(x / block), where x is 1, the valid rows, or past + rows.
+struct TileCount {
+  enum class Per { kStep, kRows, kPositions };
+  int64_t count = 1;
+  Per per = Per::kStep;
+  int64_t block = 1;
+
+  int64_t Tiles(int64_t rows, int64_t past) const;
+  bool operator==(const TileCount&) const = default;
+};
+
+// An activation. Buffers whose lifetimes do not overlap share a slot.
+struct Buffer {
+  std::string name;
+  Extent extent;
+  int slot = 0;
+
+  bool operator==(const Buffer&) const = default;
+};
+
+// A tensor of the checkpoint. "{}" in the name stands for the layer in a repeated segment.
+struct Weight {
+  std::string name;
+  tensor::DType dtype = tensor::DType::kBf16;
+  std::vector<int64_t> shape;
+
+  bool operator==(const Weight&) const = default;
+};
+
+// A constant made at load time: cos and sin of position * inv_freq, [capacity, 2, inv_freq.size()] f32, both
+// scaled by `scale` (rotary embedding, https://arxiv.org/abs/2104.09864).
+struct RotaryTable {
+  std::vector<float> inv_freq;
+  float scale = 1;
+
+  bool operator==(const RotaryTable&) const = default;
+};
+
+// The KV cache of one layer: `key_bytes` then `value_bytes`, both linear in the capacity, which must be a
+// multiple of `position_block`. What lies inside is between the kernels of one layout name.
+struct KvLayout {
+  std::string name;  // e.g. "bf16-pairs16": programs that share a cache must agree on it
+  int64_t position_block = 1;
+  Extent key_bytes;
+  Extent value_bytes;
+
+  bool operator==(const KvLayout&) const = default;
+};
+
+struct Operand {
+  enum class Kind {
+    kWeight,      // index into Program::weights
+    kBuffer,      // index into Program::buffers
+    kKeyCache,    // this layer's keys
+    kValueCache,  // this layer's values
+    kRotary,      // the rotary table
+    kIds,         // int32 [rows]: the step's tokens; in decode the state's token
+    kState,       // ph_state
+    kLogits,      // f32 [logit rows, vocab]
+  };
+  enum class Access { kRead, kWrite, kReadWrite };  // what memory planning needs to know
+  Kind kind = Kind::kBuffer;
+  int index = 0;
+  Access access = Access::kRead;
+
+  bool operator==(const Operand&) const = default;
+};
+
+// Before a module's name in Launch::code.
+inline constexpr std::string_view kLibraryPrefix = "library:";
+
+struct Launch {
+  std::string region;       // for people: "qkv", "attention", ...
+  std::string code;         // SHA-256 of the code image in hex, or "library:NAME" for a module of kernels
+  std::string entry;        // the tile kernel in it
+  std::string stage_entry;  // kernel that each thread runs once before its first tile; empty: none
+  TileCount tiles;
+  int64_t chunk = 1;  // tiles claimed at a time
+  int64_t scratch_bytes = 0;
+  std::vector<Operand> operands;
+  std::vector<int64_t> constants;  // for library kernels: shapes; generated code has them compiled in
+
+  bool operator==(const Launch&) const = default;
+};
+
+struct Segment {
+  int64_t repeat = 1;  // layers; the i-th run binds "{}" in weight names and the KV cache to layer i
+  std::vector<Launch> launches;
+
+  bool operator==(const Segment&) const = default;
+};
+
+enum class LogitRows { kLast, kAll };
+
+struct Program {
+  std::string name;      // "prefill_128", "prefill_any", "decode"
+  std::string target;    // "x86-64-v4+avx512bf16": the code's instruction set
+  int64_t max_rows = 0;  // a bucket's length, 1 for decode, 0 for any length
+  LogitRows logit_rows = LogitRows::kLast;
+  int64_t vocab_size = 0;
+  int64_t layers = 0;
+  KvLayout kv;
+  RotaryTable rotary;
+  std::vector<Weight> weights;
+  std::vector<Buffer> buffers;
+  int slots = 0;
+  std::vector<Segment> segments;
+
+  bool operator==(const Program&) const = default;
+};
+
+// Canonical JSON: equal programs give equal text. REQUIRES: rotary values are finite.
+std::string ToJson(const Program& program);
+
+// Errors: Corrupt where `json` is malformed or inconsistent (an index out of range, a negative extent),
+// Incompatible where its format version is newer. `source` names it in messages.
+Program FromJson(std::string_view json, std::string_view source);
+
+// The code images that the program names (not its library modules), each once, in the order of first use.
+std::vector<std::string> CodeHashes(const Program& program);
+
+}  // namespace preheat::program
