@@ -1,0 +1,65 @@
+#include "codegen/cache_layout.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "codegen/cpu_prelude.h"
+
+namespace preheat::codegen {
+namespace {
+
+// A multiple of every key_positions and value_positions.
+constexpr int64_t kPositionBlock = 16;
+
+constexpr char kOffsets[] = R"text(
+INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
+  const i64 block = kv_head * (capacity / kKeyPositions) + position / kKeyPositions;
+  return ((block * (kHeadDim / kKeyDims) + d / kKeyDims) * kKeyPositions + position % kKeyPositions) * kKeyDims +
+         d % kKeyDims;
+}
+INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
+  const i64 block = kv_head * (capacity / kValuePositions) + position / kValuePositions;
+  return (block * kHeadDim + d) * kValuePositions + position % kValuePositions;
+}
+)text";
+
+}  // namespace
+
+CacheShape CacheShapeOf(const ir::Type& cache, const Target& target) {
+  CHECK(cache.shape.size() == 4);
+  CacheShape shape{.dtype = cache.dtype, .kv_heads = cache.shape[2].size, .head_dim = cache.shape[3].size};
+  CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0);
+  if (cache.dtype == tensor::DType::kBf16 && target.bf16_dot) {
+    shape.key_positions = 16;
+    shape.key_dims = 2;
+    shape.value_positions = 2;
+  } else {
+    shape.key_positions = target.vector_bytes / 4;
+  }
+  return shape;
+}
+
+std::string CachePrelude(const CacheShape& shape) {
+  return fmt::format(
+             "\ntypedef {} CacheElement;\n"
+             "constexpr i64 kKvHeads = {}, kHeadDim = {};\n"
+             "constexpr i64 kKeyPositions = {}, kKeyDims = {}, kValuePositions = {};\n",
+             ElementName(shape.dtype), shape.kv_heads, shape.head_dim, shape.key_positions, shape.key_dims,
+             shape.value_positions) +
+         kOffsets;
+}
+
+program::KvLayout CacheLayout(const ir::Type& cache, const Target& target) {
+  const CacheShape shape = CacheShapeOf(cache, target);
+  const int64_t bytes_per_position =
+      shape.kv_heads * shape.head_dim * static_cast<int64_t>(tensor::Bytes(shape.dtype));
+  return {
+      .name = fmt::format("{}-{}{}", ElementName(shape.dtype), shape.key_dims == 2 ? "pairs" : "lanes",
+                          shape.key_positions),
+      .position_block = kPositionBlock,
+      .key_bytes = {.per_position = bytes_per_position},
+      .value_bytes = {.per_position = bytes_per_position},
+  };
+}
+
+}  // namespace preheat::codegen

@@ -1,0 +1,511 @@
+#include "codegen/cpu_prelude.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <vector>
+
+#include "base/check.h"
+#include "tensor/dtype.h"
+
+namespace preheat::codegen {
+namespace {
+
+// Compilers differ in how a loop is told to unroll, and in the names of their vector built-ins: hence
+// __builtin_shufflevector, which both know, and assembly for the rest.
+constexpr char kTypes[] = R"text(
+#define INLINE static inline __attribute__((always_inline))
+#define ENTRY extern "C" __attribute__((visibility("default")))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#define NO_UNROLL _Pragma("GCC unroll 1")
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef int i32;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+
+// Must match abi/kernel_abi.h.
+struct ph_args {
+  void* const* operands;
+  const i64* constants;
+  i64 rows;
+  i64 past;
+  i64 capacity;
+};
+
+struct ph_state {
+  i32 token;
+  i32 steps;
+  u64 seed;
+  float temperature;
+  float top_p;
+  i32 top_k;
+  i32 banned_count;
+  i32 banned[16];
+};
+
+// Elements as they are stored. Weights lie in mapped files at any byte, so no alignment is assumed.
+struct __attribute__((packed, may_alias)) bf16 {
+  u16 bits;
+};
+struct __attribute__((packed, may_alias)) f16 {
+  u16 bits;
+};
+struct __attribute__((packed, may_alias)) f32 {
+  float value;
+};
+
+typedef float VF __attribute__((vector_size(4 * LANES), may_alias));
+typedef i32 VU __attribute__((vector_size(4 * LANES), may_alias));
+typedef u16 VH __attribute__((vector_size(2 * LANES), may_alias));
+typedef float VFMemory __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+typedef i32 VUMemory __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+typedef u16 VHMemory __attribute__((vector_size(2 * LANES), aligned(1), may_alias));
+typedef u32 unit __attribute__((may_alias));
+
+template <class T>
+INLINE T* Operand(const ph_args* args, int index) {
+  return (T*)args->operands[index];
+}
+INLINE i64 Min(i64 a, i64 b) {
+  return a < b ? a : b;
+}
+INLINE i64 Max(i64 a, i64 b) {
+  return a > b ? a : b;
+}
+INLINE void PrefetchL1(const void* p) {
+  __builtin_prefetch(p, 0, 3);
+}
+INLINE void PrefetchL2(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
+INLINE VF Splat(float x) {
+  return x - (VF){};
+}
+INLINE VU SplatUnit(i32 x) {
+  return x - (VU){};
+}
+INLINE VF Select(VU mask, VF a, VF b) {
+  return (VF)((mask & (VU)a) | (~mask & (VU)b));
+}
+INLINE VF Fma(VF a, VF b, VF acc) {
+  asm("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+}
+INLINE VF Max(VF a, VF b) {
+  VF r;
+  asm("vmaxps %2, %1, %0" : "=v"(r) : "v"(a), "v"(b));
+  return r;
+}
+INLINE VF Min(VF a, VF b) {
+  VF r;
+  asm("vminps %2, %1, %0" : "=v"(r) : "v"(a), "v"(b));
+  return r;
+}
+INLINE float Sqrt(float x) {
+  float r;
+  asm("vsqrtss %1, %1, %0" : "=x"(r) : "x"(x));
+  return r;
+}
+INLINE float Rsqrt(float x) {
+  return 1.0f / Sqrt(x);
+}
+)text";
+
+// Numbers from and to memory. bf16 is the upper half of a float.
+constexpr char kConversions[] = R"text(
+INLINE VF FromBf16(VH h) {
+  return (VF)(__builtin_convertvector(h, VU) << 16);
+}
+INLINE VF FromF16(VH h) {
+  VF r;
+  asm("vcvtph2ps %1, %0" : "=v"(r) : "v"(h));
+  return r;
+}
+INLINE VH ToF16(VF v) {
+  VH r;
+  asm("vcvtps2ph $0, %1, %0" : "=v"(r) : "v"(v));
+  return r;
+}
+
+INLINE VF Load(const bf16* p) {
+  return FromBf16(*(const VHMemory*)p);
+}
+INLINE VF Load(const f16* p) {
+  return FromF16(*(const VHMemory*)p);
+}
+INLINE VF Load(const f32* p) {
+  return *(const VFMemory*)p;
+}
+INLINE void Store(bf16* p, VF v) {
+  *(VHMemory*)p = ToBf16(v);
+}
+INLINE void Store(f16* p, VF v) {
+  *(VHMemory*)p = ToF16(v);
+}
+INLINE void Store(f32* p, VF v) {
+  *(VFMemory*)p = v;
+}
+
+INLINE VF RoundToBf16(VF v) {
+  return FromBf16(ToBf16(v));
+}
+INLINE float Get(const bf16* p) {
+  return __builtin_bit_cast(float, (u32)p->bits << 16);
+}
+INLINE float Get(const f16* p) {
+  return FromF16((VH){} + p->bits)[0];
+}
+INLINE float Get(const f32* p) {
+  return p->value;
+}
+INLINE void Put(bf16* p, float x) {
+  p->bits = ToBf16(Splat(x))[0];
+}
+INLINE void Put(f16* p, float x) {
+  p->bits = ToF16(Splat(x))[0];
+}
+INLINE void Put(f32* p, float x) {
+  p->value = x;
+}
+)text";
+
+// To nearest, ties to even; a NaN stays one.
+constexpr char kRoundByIntegers[] = R"text(
+INLINE VH ToBf16(VF v) {
+  const VU bits = (VU)v;
+  const VU rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const VU is_nan = v != v;
+  const VU chosen = (is_nan & (bits | 0x400000)) | (~is_nan & rounded);
+  return __builtin_convertvector((chosen >> 16) & 0xffff, VH);
+}
+)text";
+
+// To nearest, ties to even; denormals are taken for zero.
+constexpr char kRoundByInstruction[] = R"text(
+INLINE VH ToBf16(VF v) {
+  VH r;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(r) : "v"(v));
+  return r;
+}
+)text";
+
+// Parts of a vector by masks: a masked-out element is neither read nor written, wherever it lies.
+constexpr char kTailsByMask[] = R"text(
+INLINE VH LoadHalvesTail(const void* p, int n) {
+  VH r;
+  asm("vmovdqu16 %1, %0%{%2%}%{z%}" : "=v"(r) : "m"(*(const VHMemory*)p), "Yk"((1u << n) - 1));
+  return r;
+}
+INLINE void StoreHalvesTail(void* p, VH v, int n) {
+  asm("vmovdqu16 %1, %0%{%2%}" : "+m"(*(VHMemory*)p) : "v"(v), "Yk"((1u << n) - 1));
+}
+INLINE VF LoadTail(const f32* p, int n) {
+  VF r;
+  asm("vmovups %1, %0%{%2%}%{z%}" : "=v"(r) : "m"(*(const VFMemory*)p), "Yk"((1u << n) - 1));
+  return r;
+}
+INLINE void StoreTail(f32* p, VF v, int n) {
+  asm("vmovups %1, %0%{%2%}" : "+m"(*(VFMemory*)p) : "v"(v), "Yk"((1u << n) - 1));
+}
+)text";
+
+// The same, element by element. The empty asm keeps the compiler from calling memcpy for the loop.
+constexpr char kTailsByElement[] = R"text(
+INLINE VH LoadHalvesTail(const void* p, int n) {
+  VH r = {};
+  u16* to = (u16*)&r;
+  for (int i = 0; i < n; ++i) {
+    to[i] = ((const bf16*)p)[i].bits;
+    asm("" ::: "memory");
+  }
+  return r;
+}
+INLINE void StoreHalvesTail(void* p, VH v, int n) {
+  for (int i = 0; i < n; ++i) {
+    ((bf16*)p)[i].bits = ((const u16*)&v)[i];
+    asm("" ::: "memory");
+  }
+}
+INLINE VF LoadTail(const f32* p, int n) {
+  VF r = {};
+  float* to = (float*)&r;
+  for (int i = 0; i < n; ++i) {
+    to[i] = p[i].value;
+    asm("" ::: "memory");
+  }
+  return r;
+}
+INLINE void StoreTail(f32* p, VF v, int n) {
+  for (int i = 0; i < n; ++i) {
+    p[i].value = ((const float*)&v)[i];
+    asm("" ::: "memory");
+  }
+}
+)text";
+
+constexpr char kTails[] = R"text(
+INLINE VF LoadTail(const bf16* p, int n) {
+  return FromBf16(LoadHalvesTail(p, n));
+}
+INLINE VF LoadTail(const f16* p, int n) {
+  return FromF16(LoadHalvesTail(p, n));
+}
+INLINE void StoreTail(bf16* p, VF v, int n) {
+  StoreHalvesTail(p, ToBf16(v), n);
+}
+INLINE void StoreTail(f16* p, VF v, int n) {
+  StoreHalvesTail(p, ToF16(v), n);
+}
+)text";
+
+// e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2. ln 2 in two parts keeps r exact to an ulp; e^r is
+// its Taylor polynomial of degree 7, whose first left-out term is below 2^-27 there. The result of an x whose
+// power is no normal float is 0 or infinity.
+constexpr char kFunctions[] = R"text(
+INLINE VF Exp(VF x) {
+  const VF kRound = Splat(12582912.0f);  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  const VF clamped = Max(Min(x, Splat(88.7228f)), Splat(-87.33f));
+  const VF shifted = Fma(clamped, Splat(1.44269504f), kRound);
+  const VF n = shifted - kRound;
+  const VF r = Fma(n, Splat(1.90465421e-9f), Fma(n, Splat(-0.693147182f), clamped));
+  VF p = Splat(1.98412698e-4f);
+  p = Fma(p, r, Splat(1.38888889e-3f));
+  p = Fma(p, r, Splat(8.33333333e-3f));
+  p = Fma(p, r, Splat(4.16666667e-2f));
+  p = Fma(p, r, Splat(1.66666667e-1f));
+  p = Fma(p, r, Splat(0.5f));
+  p = Fma(p, r, Splat(1.0f));
+  p = Fma(p, r, Splat(1.0f));
+  // 2^n in two steps, since n may be 128.
+  const VU half = ((VU)shifted - (VU)kRound) >> 1;
+  const VU rest = ((VU)shifted - (VU)kRound) - half;
+  const VF power = p * (VF)((half + 127) << 23) * (VF)((rest + 127) << 23);
+  const VF finite = Select(x < -87.33f, (VF){}, Select(x > 88.7228f, Splat(__builtin_inff()), power));
+  return Select(x != x, x, finite);
+}
+INLINE VF Silu(VF x) {
+  return x / (1.0f + Exp(-x));
+}
+)text";
+
+constexpr char kPairUnits[] = R"text(
+constexpr int KPU = 2;
+typedef bf16 Element;
+INLINE void StoreElements(Element* p, VF v) {
+  Store(p, v);
+}
+INLINE void StoreElementsTail(Element* p, VF v, int n) {
+  StoreTail(p, v, n);
+}
+INLINE VU LoadUnits(const bf16* p) {
+  return *(const VUMemory*)p;
+}
+INLINE VU LoadUnitsTail(const bf16* p, int n) {
+  VU r;
+  asm("vmovdqu16 %1, %0%{%2%}%{z%}" : "=v"(r) : "m"(*(const VUMemory*)p), "Yk"((1u << n) - 1));
+  return r;
+}
+// acc + a0 b0 + a1 b1 in every lane. Source: Intel SDM vol. 2, VDPBF16PS.
+INLINE VF Dot(VF acc, VU a, VU b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+}
+)text";
+
+constexpr char kFloatUnits[] = R"text(
+constexpr int KPU = 1;
+typedef f32 Element;
+INLINE void StoreElements(Element* p, VF v) {
+  Store(p, ToMath(v));
+}
+INLINE void StoreElementsTail(Element* p, VF v, int n) {
+  StoreTail(p, ToMath(v), n);
+}
+INLINE VU LoadUnits(const bf16* p) {
+  return (VU)Load(p);
+}
+INLINE VU LoadUnits(const f16* p) {
+  return (VU)Load(p);
+}
+INLINE VU LoadUnits(const f32* p) {
+  return (VU)Load(p);
+}
+INLINE VU LoadUnitsTail(const bf16* p, int n) {
+  return (VU)LoadTail(p, n);
+}
+INLINE VU LoadUnitsTail(const f16* p, int n) {
+  return (VU)LoadTail(p, n);
+}
+INLINE VU LoadUnitsTail(const f32* p, int n) {
+  return (VU)LoadTail(p, n);
+}
+INLINE VF Dot(VF acc, VU a, VU b) {
+  return Fma((VF)a, (VF)b, acc);
+}
+)text";
+
+constexpr char kUnits[] = R"text(
+INLINE VU Broadcast(const unit* p) {
+  return SplatUnit((i32)*p);
+}
+INLINE void StoreUnits(unit* p, VU v) {
+  *(VUMemory*)p = v;
+}
+INLINE VU LoadUnits(const unit* p) {
+  return *(const VUMemory*)p;
+}
+)text";
+
+// One function `name(a, b)`: lane j of the result is lane index(j) of a followed by b.
+template <typename Index>
+std::string Shuffle(std::string_view type, std::string_view name, int lanes, Index index) {
+  std::vector<int> indices;
+  for (int j = 0; j < lanes; ++j) indices.push_back(index(j));
+  return fmt::format("INLINE {0} {1}({0} a, {0} b) {{ return __builtin_shufflevector(a, b, {2}); }}\n", type,
+                     name, fmt::join(indices, ", "));
+}
+
+// Fold<D>(a, b): lanes whose bit D is clear sum lanes j and j ^ D of a, the others of b.
+std::string Folds(int lanes) {
+  std::string text;
+  for (int d = 1; d < lanes; d *= 2) {
+    text +=
+        Shuffle("VF", fmt::format("Keep{}", d), lanes, [&](int j) { return (j & d) != 0 ? lanes + j : j; });
+    text += Shuffle("VF", fmt::format("Cross{}", d), lanes,
+                    [&](int j) { return (j & d) != 0 ? lanes + (j ^ d) : (j ^ d); });
+    text += fmt::format("INLINE VF Fold{0}(VF a, VF b) {{ return Keep{0}(a, b) + Cross{0}(a, b); }}\n", d);
+  }
+  text += "template <int N> INLINE VF SumEach(VF* a) {\n";
+  for (int d = 1; d < lanes; d *= 2) {
+    text += fmt::format(
+        "  if constexpr (N > {0}) {{\n"
+        "    UNROLL for (int i = 0; i < N / {1}; ++i) a[i] = Fold{0}(a[2 * i], a[2 * i + 1]);\n"
+        "  }} else {{\n"
+        "    a[0] = Fold{0}(a[0], a[0]);\n"
+        "  }}\n",
+        d, 2 * d);
+  }
+  text += "  return a[0];\n}\nINLINE float Sum(VF v) { return SumEach<1>(&v)[0]; }\n";
+  text += "INLINE float MaxLane(VF v) {\n";
+  for (int d = 1; d < lanes; d *= 2) text += fmt::format("  v = Max(v, Cross{0}(v, v));\n", d);
+  text += "  return v[0];\n}\n";
+  return text;
+}
+
+constexpr char kTransposeBlocks[] = R"text(
+INLINE void Transpose(VU* rows) {
+  VU t[LANES];
+  UNROLL for (int i = 0; i < LANES; i += 2) {
+    t[i] = Interleave1Low(rows[i], rows[i + 1]);
+    t[i + 1] = Interleave1High(rows[i], rows[i + 1]);
+  }
+  // Part p of rows[4 * q + c]: column 4 * p + c of the rows 4 * q .. 4 * q + 3.
+  UNROLL for (int i = 0; i < LANES; i += 4) {
+    rows[i] = Interleave2Low(t[i], t[i + 2]);
+    rows[i + 1] = Interleave2High(t[i], t[i + 2]);
+    rows[i + 2] = Interleave2Low(t[i + 1], t[i + 3]);
+    rows[i + 3] = Interleave2High(t[i + 1], t[i + 3]);
+  }
+)text";
+
+constexpr char kTranspose2Parts[] = R"text(  UNROLL for (int c = 0; c < 4; ++c) {
+    const VU low = rows[c], high = rows[4 + c];
+    rows[c] = EvenParts(low, high);
+    rows[4 + c] = OddParts(low, high);
+  }
+}
+)text";
+
+constexpr char kTranspose4Parts[] = R"text(  UNROLL for (int c = 0; c < 4; ++c) {
+    const VU even01 = EvenParts(rows[c], rows[4 + c]), even23 = EvenParts(rows[8 + c], rows[12 + c]);
+    const VU odd01 = OddParts(rows[c], rows[4 + c]), odd23 = OddParts(rows[8 + c], rows[12 + c]);
+    rows[c] = EvenParts(even01, even23);
+    rows[4 + c] = EvenParts(odd01, odd23);
+    rows[8 + c] = OddParts(even01, even23);
+    rows[12 + c] = OddParts(odd01, odd23);
+  }
+}
+)text";
+
+// Transposes LANES x LANES units: 4 x 4 blocks inside the 128-bit parts of vectors by interleaving, then the
+// parts themselves. Each pattern is one instruction (vpunpck*, vshufi32x4 or vperm2i128).
+std::string Transposes(int lanes) {
+  const auto interleave = [&](int step, bool high) {
+    // Of each 128-bit part (4 lanes): a's then b's runs of `step` lanes, from its lower or higher half.
+    return [=](int j) {
+      const int part = j / 4 * 4;
+      const int run = (j % 4) / step;
+      const int lane = part + (high ? 2 : 0) + (run / 2) * step + j % step;
+      return (run % 2 != 0 ? lanes : 0) + lane;
+    };
+  };
+  std::string text;
+  text += Shuffle("VU", "Interleave1Low", lanes, interleave(1, false));
+  text += Shuffle("VU", "Interleave1High", lanes, interleave(1, true));
+  text += Shuffle("VU", "Interleave2Low", lanes, interleave(2, false));
+  text += Shuffle("VU", "Interleave2High", lanes, interleave(2, true));
+  // The even (odd) 128-bit parts of a, then those of b.
+  const auto parts = [&](int first) { return [=](int j) { return (j / 4 * 2 + first) * 4 + j % 4; }; };
+  text += Shuffle("VU", "EvenParts", lanes, parts(0));
+  text += Shuffle("VU", "OddParts", lanes, parts(1));
+  text += kTransposeBlocks;
+  text += lanes == 16 ? kTranspose4Parts : kTranspose2Parts;
+  return text;
+}
+
+}  // namespace
+
+Unit UnitFor(tensor::DType stored, tensor::DType math, const Target& target) {
+  if (math != tensor::DType::kBf16) return Unit::kF32;
+  return target.bf16_dot && stored == tensor::DType::kBf16 ? Unit::kBf16Pair : Unit::kBf16InF32;
+}
+
+int ElementsPerUnit(Unit unit) {
+  return unit == Unit::kBf16Pair ? 2 : 1;
+}
+
+std::string ElementName(tensor::DType dtype) {
+  CHECK(tensor::IsFloat(dtype));
+  return std::string(tensor::ShortName(dtype));
+}
+
+std::string CpuPrelude(const Target& target, Unit unit) {
+  CHECK(unit != Unit::kBf16Pair || target.bf16_dot);
+  const int lanes = target.vector_bytes / 4;
+  std::string text = fmt::format("// {}\n#define LANES {}\n", target.name, lanes);
+  text += kTypes;
+  text += target.bf16_dot ? kRoundByInstruction : kRoundByIntegers;
+  text += kConversions;
+  text += lanes == 16 ? kTailsByMask : kTailsByElement;
+  text += kTails;
+  text += kFunctions;
+  text += Folds(lanes);
+  text += Transposes(lanes);
+  switch (unit) {
+    case Unit::kF32:
+      text += "INLINE VF ToMath(VF v) { return v; }\n";
+      text += kFloatUnits;
+      break;
+    case Unit::kBf16InF32:
+      text += "INLINE VF ToMath(VF v) { return RoundToBf16(v); }\n";
+      text += kFloatUnits;
+      break;
+    case Unit::kBf16Pair:
+      text += "INLINE VF ToMath(VF v) { return RoundToBf16(v); }\n";
+      text += kPairUnits;
+      break;
+  }
+  text += kUnits;
+  return text;
+}
+
+}  // namespace preheat::codegen
