@@ -8,7 +8,8 @@ namespace preheat::base {
 namespace {
 
 TEST(Error, ContextStandsBeforeTheMessage) {
-  const Error error = MakeError(ErrorKind::kNotFound, "{}: no such file", "a.bin").WithContext("loading weights");
+  const Error error =
+      MakeError(ErrorKind::kNotFound, "{}: no such file", "a.bin").WithContext("loading weights");
   EXPECT_EQ(error.message(), "loading weights: a.bin: no such file");
   EXPECT_EQ(error.kind(), ErrorKind::kNotFound);
 }
@@ -21,8 +22,10 @@ TEST(Error, EveryKindHasAName) {
 
 // FIPS 180-2, appendix B.
 TEST(Hash, MatchesThePublishedVectors) {
-  EXPECT_EQ(Sha256Hex(std::string_view("abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(Sha256Hex(std::string_view("")), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(Sha256Hex(std::string_view("abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(Sha256Hex(std::string_view("")),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 TEST(Hash, PiecesHashLikeTheWhole) {
@@ -34,7 +37,9 @@ TEST(Hash, PiecesHashLikeTheWhole) {
   EXPECT_EQ(ToHex(stream.Finish()), Sha256Hex(std::string_view(text)));
 }
 
-TEST(CheckDeathTest, SaysWhereAndWhat) { EXPECT_DEATH(CHECK(1 + 1 == 3), "1 \\+ 1 == 3"); }
+TEST(CheckDeathTest, SaysWhereAndWhat) {
+  EXPECT_DEATH(CHECK(1 + 1 == 3), "1 \\+ 1 == 3");
+}
 
 }  // namespace
 }  // namespace preheat::base

@@ -30,14 +30,20 @@ std::string ToHex(const Digest& digest) {
   return hex;
 }
 
-std::string Sha256Hex(std::string_view text) { return ToHex(Sha256(text)); }
-std::string Sha256Hex(std::span<const std::byte> bytes) { return ToHex(Sha256(bytes)); }
+std::string Sha256Hex(std::string_view text) {
+  return ToHex(Sha256(text));
+}
+std::string Sha256Hex(std::span<const std::byte> bytes) {
+  return ToHex(Sha256(bytes));
+}
 
 struct Sha256Stream::State {
   SHA256_CTX context;
 };
 
-Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) { SHA256_Init(&state_->context); }
+Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {
+  SHA256_Init(&state_->context);
+}
 Sha256Stream::~Sha256Stream() = default;
 
 void Sha256Stream::Update(std::span<const std::byte> bytes) {

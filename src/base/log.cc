@@ -22,8 +22,12 @@ void WriteLine(std::string_view prefix, std::string_view message) {
 
 }  // namespace
 
-void SetLogLevel(LogLevel level) { current_level = level; }
-LogLevel log_level() { return current_level; }
+void SetLogLevel(LogLevel level) {
+  current_level = level;
+}
+LogLevel log_level() {
+  return current_level;
+}
 
 void WarnText(std::string_view message) {
   if (log_level() != LogLevel::kQuiet) WriteLine("preheat: warning: ", message);

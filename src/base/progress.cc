@@ -37,7 +37,10 @@ void HideProgressLine() {
 }
 
 Progress::Progress(std::string label, int64_t total)
-    : label_(std::move(label)), total_(total), visible_(ProgressWanted()), start_(std::chrono::steady_clock::now()) {
+    : label_(std::move(label)),
+      total_(total),
+      visible_(ProgressWanted()),
+      start_(std::chrono::steady_clock::now()) {
   CHECK(total_ > 0);
   Draw();
 }
@@ -71,8 +74,8 @@ void Progress::Draw() {
   const int filled = static_cast<int>(fraction * kBarCells);
   std::string bar(static_cast<size_t>(filled), '#');
   bar.resize(kBarCells, '.');
-  std::fprintf(stderr, "\r\033[K%s [%s] %3d%% %.1f s %s", label_.c_str(), bar.c_str(), static_cast<int>(fraction * 100),
-               static_cast<double>(now_ms) / 1000.0, note_.c_str());
+  std::fprintf(stderr, "\r\033[K%s [%s] %3d%% %.1f s %s", label_.c_str(), bar.c_str(),
+               static_cast<int>(fraction * 100), static_cast<double>(now_ms) / 1000.0, note_.c_str());
   std::fflush(stderr);
   line_on_screen = true;
 }

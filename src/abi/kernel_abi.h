@@ -1,0 +1,57 @@
+/* The contract between generated code and what runs it. Both include this header and nothing else of the
+ * project, so it needs only <stdint.h>. A change here is a new PH_ABI_VERSION, which enters every program
+ * key.
+ *
+ * A kernel is one phase of a fused region:
+ *
+ *   stage kernel   reads what earlier regions made (dependent inputs) into fast memory of its own:
+ *                  normalises, rounds, combines partial sums. On a CPU each thread runs it once a launch,
+ *                  before its first tile, into its scratch; or, where rows are many, it is a launch of its
+ * own whose tiles are blocks of rows of a shared buffer. tile kernel    for each tile: streams immutable
+ * operands (weights, past keys and values), combines them with what was staged, and stores through the
+ * epilogue.
+ *
+ * Waiting for earlier regions, loading ahead, and who runs which tile belong to the launcher. Tiles of a
+ * launch are independent, idempotent, and may run in any order on any thread.
+ */
+#ifndef PREHEAT_ABI_KERNEL_ABI_H_
+#define PREHEAT_ABI_KERNEL_ABI_H_
+
+#include <stdint.h>
+
+#define PH_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What one launch works on. Pointers in `operands` stand in the order of the launch record. */
+struct ph_args {
+  void* const* operands;
+  const int64_t* constants; /* the launch record's own numbers; generated code has them compiled in */
+  int64_t rows;     /* valid tokens in this step, n >= 1; rows beyond them are never read or written */
+  int64_t past;     /* positions already in the KV cache */
+  int64_t capacity; /* positions that the KV cache has room for: the stride of its layout */
+};
+
+/* Runs tiles [tile_begin, tile_end). `scratch` is the calling thread's own, 64-byte aligned, and keeps its
+ * contents between the stage kernel and the tile kernel of one launch. */
+typedef void (*ph_kernel)(const struct ph_args* args, int64_t tile_begin, int64_t tile_end, void* scratch);
+
+/* The state of a generation, on the device: one block that embedding and sampling read and write. */
+struct ph_state {
+  int32_t token;        /* the token chosen last */
+  int32_t steps;        /* tokens chosen so far: the counter of the random stream */
+  uint64_t seed;        /* key of the Philox4x32-10 stream */
+  float temperature;    /* 0: greedy */
+  float top_p;          /* 1: off */
+  int32_t top_k;        /* 0: off */
+  int32_t banned_count; /* how many of `banned` may not be chosen */
+  int32_t banned[16];   /* token ids: end tokens where the number of new tokens is fixed */
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* PREHEAT_ABI_KERNEL_ABI_H_ */

@@ -1,0 +1,99 @@
+#include "session/bound_program.h"
+
+#include <utility>
+
+#include "base/check.h"
+
+namespace preheat::session {
+namespace {
+
+std::string WeightName(const std::string& pattern, int64_t layer) {
+  const size_t hole = pattern.find("{}");
+  if (hole == std::string::npos) return pattern;
+  return pattern.substr(0, hole) + std::to_string(layer) + pattern.substr(hole + 2);
+}
+
+}  // namespace
+
+BoundProgram::BoundProgram(program::Program program, const Addresses& addresses, const Bindings& bindings,
+                           const KernelLookup& kernel)
+    : program_(std::move(program)) {
+  size_t launches = 0;
+  size_t operands = 0;
+  for (const program::Segment& segment : program_.segments) {
+    for (const program::Launch& launch : segment.launches) {
+      launches += static_cast<size_t>(segment.repeat);
+      operands += static_cast<size_t>(segment.repeat) * launch.operands.size();
+    }
+  }
+  // Launches point into args_, args_ into operands_: neither may move.
+  launches_.reserve(launches);
+  records_.reserve(launches);
+  args_.reserve(launches);
+  operands_.reserve(operands);
+  for (const program::Segment& segment : program_.segments) {
+    for (int64_t layer = 0; layer < segment.repeat; ++layer) {
+      for (const program::Launch& launch : segment.launches) {
+        BindLaunch(launch, layer, addresses, bindings, kernel);
+      }
+    }
+  }
+}
+
+void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, const Addresses& addresses,
+                              const Bindings& bindings, const KernelLookup& kernel) {
+  void* const* operands = operands_.data() + operands_.size();
+  for (const program::Operand& operand : launch.operands) {
+    operands_.push_back(Address(operand, layer, addresses, bindings));
+  }
+  args_.push_back(
+      {.operands = operands, .constants = launch.constants.data(), .rows = 0, .past = 0, .capacity = 0});
+  launches_.push_back({.kernel = kernel(launch, launch.entry),
+                       .stage = launch.stage_entry.empty() ? nullptr : kernel(launch, launch.stage_entry),
+                       .args = &args_.back(),
+                       .tiles = 0,
+                       .chunk = launch.chunk});
+  records_.push_back(&launch);
+}
+
+void* BoundProgram::Address(const program::Operand& operand, int64_t layer, const Addresses& addresses,
+                            const Bindings& bindings) const {
+  using Kind = program::Operand::Kind;
+  const auto index = static_cast<size_t>(operand.index);
+  switch (operand.kind) {
+    case Kind::kWeight: {
+      const program::Weight& weight = program_.weights[index];
+      // Kernels only read weights; the operand table has one type for all.
+      return const_cast<void*>(bindings.weight(WeightName(weight.name, layer), weight));
+    }
+    case Kind::kBuffer: {
+      const auto slot = static_cast<size_t>(program_.buffers[index].slot);
+      return addresses.activations + addresses.slot_offsets[slot];
+    }
+    case Kind::kKeyCache:
+      return addresses.cache + static_cast<size_t>(layer) * addresses.layer_cache_bytes;
+    case Kind::kValueCache:
+      return addresses.cache + static_cast<size_t>(layer) * addresses.layer_cache_bytes + addresses.key_bytes;
+    case Kind::kRotary:
+      return addresses.rotary;
+    case Kind::kIds:
+      return addresses.ids;
+    case Kind::kState:
+      return addresses.state;
+    case Kind::kLogits:
+      return addresses.logits;
+  }
+  CHECK(false);
+}
+
+std::span<const device::Launch> BoundProgram::Prepare(int64_t rows, int64_t past, int64_t capacity) {
+  for (size_t i = 0; i < launches_.size(); ++i) {
+    args_[i].rows = rows;
+    args_[i].past = past;
+    args_[i].capacity = capacity;
+    launches_[i].tiles = records_[i]->tiles.Tiles(rows, past);
+  }
+  return launches_;
+}
+
+}  // namespace preheat::session

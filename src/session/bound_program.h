@@ -1,0 +1,54 @@
+// A program with every operand resolved to an address: what a step walks.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "program/program.h"
+#include "session/session.h"
+
+namespace preheat::session {
+
+// Where operands point. Slots are byte offsets into `activations`.
+struct Addresses {
+  std::byte* activations = nullptr;
+  std::vector<size_t> slot_offsets;
+  std::byte* cache = nullptr;
+  size_t layer_cache_bytes = 0;  // keys, then values
+  size_t key_bytes = 0;
+  void* rotary = nullptr;
+  void* ids = nullptr;
+  void* state = nullptr;
+  void* logits = nullptr;
+};
+
+// Kernels by launch: from loaded code images or from library modules.
+using KernelLookup = std::function<ph_kernel(const program::Launch& launch, const std::string& entry)>;
+
+class BoundProgram {
+ public:
+  BoundProgram(program::Program program, const Addresses& addresses, const Bindings& bindings,
+               const KernelLookup& kernel);
+  BoundProgram(const BoundProgram&) = delete;
+  BoundProgram& operator=(const BoundProgram&) = delete;
+
+  const program::Program& program() const { return program_; }
+  // The launches of a step over `rows` tokens after `past` positions; valid until the next call.
+  std::span<const device::Launch> Prepare(int64_t rows, int64_t past, int64_t capacity);
+
+ private:
+  void BindLaunch(const program::Launch& launch, int64_t layer, const Addresses& addresses,
+                  const Bindings& bindings, const KernelLookup& kernel);
+  void* Address(const program::Operand& operand, int64_t layer, const Addresses& addresses,
+                const Bindings& bindings) const;
+
+  program::Program program_;
+  std::vector<device::Launch> launches_;
+  std::vector<const program::Launch*> records_;  // one for each of launches_
+  std::vector<ph_args> args_;
+  std::vector<void*> operands_;
+};
+
+}  // namespace preheat::session

@@ -1,0 +1,86 @@
+// A session: programs bound to weights, activations and a KV cache on one device.
+//
+// It knows program data and the device, nothing of models or compilers. Weights are used where they lie;
+// activations share one arena; the KV cache is one slab whose layout is the programs'. Not thread-safe: the
+// device's threads work inside Prefill and Decode.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "program/program.h"
+#include "session/step_runner.h"
+
+namespace preheat::session {
+
+// Where a session gets what programs only name. Each throws Error where there is none.
+struct Bindings {
+  // A weight's first byte, after its dtype and shape were checked.
+  std::function<const void*(const std::string& name, const program::Weight&)> weight;
+  // The code image with this SHA-256; the bytes live until the session is made.
+  std::function<std::span<const std::byte>(const std::string& hash)> code;
+  // A kernel of a module ("library:NAME").
+  std::function<ph_kernel(const std::string& library, const std::string& entry)> library;
+};
+
+struct SessionOptions {
+  int64_t capacity = 0;  // positions in the KV cache; rounded up to the layout's block
+  // The longest prompt piece given to a program of any length: longer prompts run in pieces.
+  int64_t piece_rows = 512;
+};
+
+class BoundProgram;
+
+class Session final : public StepRunner {
+ public:
+  // Errors: Incompatible where the programs do not agree on cache, vocabulary or layers; what the bindings
+  // and the device throw. REQUIRES: at least one program; `device` outlives the session.
+  Session(device::Device& device, std::vector<program::Program> programs, const Bindings& bindings,
+          const SessionOptions& options);
+  ~Session() override;
+
+  void Prefill(std::span<const int32_t> ids, int64_t bucket) override;
+  void Decode() override;
+  std::span<const float> logits() const override;
+  ph_state& state() override;
+  int64_t length() const override { return length_; }
+  int64_t capacity() const override { return capacity_; }
+  void Reset() override { length_ = 0; }
+
+  // Bytes beyond the mapped weights: activations, tables, KV cache, logits.
+  int64_t cache_bytes() const;
+  int64_t activation_bytes() const;
+
+ private:
+  BoundProgram& BoundFor(int64_t rows, int64_t bucket);
+  void RunStep(BoundProgram& bound, std::span<const int32_t> ids);
+  void Allocate(const std::vector<program::Program>& programs);
+  void ExtendRotary(int64_t positions);
+
+  device::Device& device_;
+  SessionOptions options_;
+  std::unique_ptr<device::CodeModule> code_;
+  std::vector<std::unique_ptr<BoundProgram>> programs_;
+
+  int64_t capacity_ = 0;
+  int64_t length_ = 0;
+  int64_t vocab_size_ = 0;
+  int64_t layers_ = 0;
+  int64_t logit_rows_ = 1;  // of the last step
+
+  device::Buffer activations_;
+  std::vector<size_t> slot_offsets_;
+  device::Buffer cache_;   // [layers][keys, then values]
+  device::Buffer rotary_;  // f32 [capacity, 2, half]
+  device::Buffer ids_;
+  device::Buffer state_;
+  device::Buffer logits_;
+  program::KvLayout kv_;
+  program::RotaryTable rotary_table_;
+  int64_t rotary_positions_ = 0;  // rows of the rotary table that are filled in
+};
+
+}  // namespace preheat::session
