@@ -1,0 +1,268 @@
+#include "toolchain/host_compiler.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "sys/clock.h"
+#include "sys/cpu.h"
+#include "sys/env.h"
+#include "sys/files.h"
+#include "sys/process.h"
+#include "toolchain/object_image.h"
+
+namespace preheat::toolchain {
+namespace {
+
+using base::Error;
+using base::ErrorKind;
+using base::MakeError;
+
+std::atomic<int64_t> invocation_count{0};
+
+constexpr size_t kShownLines = 20;
+// A hung compiler (a network file system gone) must not hang us. No unit takes a hundredth of this.
+constexpr double kTimeoutSeconds = 300;
+
+std::vector<std::string> SplitAtBlanks(const std::string& text) {
+  std::istringstream words(text);
+  std::vector<std::string> result;
+  for (std::string word; words >> word;) result.push_back(word);
+  return result;
+}
+
+std::string Join(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += ' ';
+    text += word;
+  }
+  return text;
+}
+
+std::string FirstLines(const std::string& text, size_t count) {
+  size_t end = 0;
+  for (size_t line = 0; line < count && end < text.size(); ++line) {
+    const size_t newline = text.find('\n', end);
+    if (newline == std::string::npos) return text;
+    end = newline + 1;
+  }
+  return end >= text.size() ? text : text.substr(0, end) + "...\n";
+}
+
+// Messages that do not depend on the user's language, and nothing from the environment that changes code.
+std::vector<std::pair<std::string, std::optional<std::string>>> CompilerEnvironment() {
+  std::vector<std::pair<std::string, std::optional<std::string>>> env = {{"LC_ALL", "C"}};
+  for (const char* name : {"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "SOURCE_DATE_EPOCH", "GCC_COLORS",
+                           "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS"}) {
+    env.emplace_back(name, std::nullopt);
+  }
+  return env;
+}
+
+// `-v` alone compiles nothing and names family, version and target in one call, in both families.
+std::optional<CompilerIdentity> AskIdentity(std::vector<std::string> command) {
+  command.emplace_back("-v");
+  sys::SpawnOptions options;
+  options.env = CompilerEnvironment();
+  options.timeout_seconds = kTimeoutSeconds;
+  sys::SpawnResult result;
+  try {
+    result = sys::Spawn(command, options);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  if (!result.ok()) return std::nullopt;
+  CompilerIdentity identity;
+  std::istringstream lines(result.err + result.out);
+  for (std::string line; std::getline(lines, line);) {
+    while (!line.empty() && line.back() == ' ') line.pop_back();
+    if (line.starts_with("Target: ")) identity.triple = line.substr(8);
+    if (line.starts_with("gcc version ")) {
+      identity.family = "gcc";
+      identity.version = line;
+    } else if (line.find("clang version ") != std::string::npos) {
+      identity.family = "clang";
+      identity.version = line;
+    }
+  }
+  if (identity.version.empty() || !identity.triple.starts_with("x86_64")) return std::nullopt;
+  return identity;
+}
+
+std::string KeepSource(const Unit& unit, const std::string& keep_folder) {
+  const std::string folder =
+      keep_folder.empty() ? sys::JoinPath(sys::TempDir(), "preheat-failed") : keep_folder;
+  const std::string path = sys::JoinPath(folder, unit.name + ".cc");
+  try {
+    sys::MakeDirs(folder);
+    sys::WriteFileAtomic(path, std::string_view(unit.source));
+    return "the source was kept in " + path;
+  } catch (const Error& error) {
+    return "the source could not be kept: " + error.message();
+  }
+}
+
+bool IsUnitName(std::string_view name) {
+  return !name.empty() && name[0] != '.' && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  });
+}
+
+}  // namespace
+
+const std::vector<std::string>& CpuTargets() {
+  static const std::vector<std::string> targets = {"x86-64-v4+avx512bf16", "x86-64-v4", "x86-64-v3"};
+  return targets;
+}
+
+std::vector<std::string> TargetFlags(std::string_view target) {
+  // Both compilers would otherwise keep to 256-bit vectors where they choose for themselves.
+  if (target == "x86-64-v4") return {"-march=x86-64-v4", "-mprefer-vector-width=512"};
+  if (target == "x86-64-v4+avx512bf16") {
+    return {"-march=x86-64-v4", "-mavx512bf16", "-mprefer-vector-width=512"};
+  }
+  if (target == "x86-64-v3") return {"-march=x86-64-v3"};
+  throw MakeError(ErrorKind::kInvalidArgument, "unknown CPU target {}: known are {}", target,
+                  Join(CpuTargets()));
+}
+
+std::string CompilerIdentity::Text() const {
+  return version + ", " + triple;
+}
+
+const std::vector<std::string>& HostCompiler::Flags() {
+  static const std::vector<std::string> flags = {
+      "-std=c++17", "-O3", "-w",
+      // Nothing from outside: no libc, no unwinder, no RTTI.
+      "-ffreestanding", "-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables",
+      "-fno-unwind-tables", "-fno-stack-protector", "-fno-threadsafe-statics", "-nostdinc++",
+      // Position-independent within the image, no table that a loader fills.
+      "-fPIC", "-fvisibility=hidden", "-fcf-protection=none",
+      // Loops must not become calls of memcpy or memset, nor float code a call that sets errno.
+      "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+      // The same bytes everywhere.
+      "-fno-ident", "-g0"};
+  return flags;
+}
+
+HostCompiler::HostCompiler(HostCompiler&& other) noexcept = default;
+
+HostCompiler HostCompiler::At(std::string command) {
+  HostCompiler compiler;
+  compiler.command_ = SplitAtBlanks(command);
+  if (compiler.command_.empty()) throw MakeError(ErrorKind::kNotFound, "no C++ compiler was named");
+  auto identity = AskIdentity(compiler.command_);
+  if (!identity) {
+    throw MakeError(ErrorKind::kNotFound, "{}: no x86-64 gcc or clang answers there; install g++ or set CXX",
+                    command);
+  }
+  compiler.identity_ = std::move(*identity);
+  return compiler;
+}
+
+HostCompiler HostCompiler::Find() {
+  std::vector<std::string> candidates;
+  if (const auto named = sys::GetEnv("CXX")) candidates.push_back(*named);
+  for (const char* name : {"c++", "g++", "clang++"}) candidates.emplace_back(name);
+  for (const std::string& candidate : candidates) {
+    try {
+      return At(candidate);
+    } catch (const Error&) {
+      // The next one.
+    }
+  }
+  throw MakeError(ErrorKind::kNotFound, "no C++ compiler found: looked for {}; install g++ or set CXX",
+                  Join(candidates));
+}
+
+int64_t HostCompiler::invocations() {
+  return invocation_count.load();
+}
+
+CompiledUnit HostCompiler::CompileOne(const Unit& unit, const CompileOptions& options,
+                                      const std::string& folder) const {
+  std::vector<std::string> argv = command_;
+  const auto append = [&argv](const std::vector<std::string>& more) {
+    argv.insert(argv.end(), more.begin(), more.end());
+  };
+  append(Flags());
+  if (identity_.family == "gcc") {
+    append({"-fno-tree-loop-distribute-patterns", "-frandom-seed=preheat", "-pipe"});
+  } else {
+    append({"-fno-builtin", "-Qunused-arguments"});
+  }
+  append(TargetFlags(unit.target));
+  append(options.extra_flags);
+  // From stdin, so that the source has no path that could leak into the code.
+  const std::string object_path = sys::JoinPath(folder, unit.name + ".o");
+  append({"-x", "c++", "-c", "-", "-o", object_path});
+
+  sys::SpawnOptions spawn;
+  spawn.stdin_bytes = unit.source;
+  spawn.env = CompilerEnvironment();
+  spawn.timeout_seconds = kTimeoutSeconds;
+  const auto failed = [&](const std::string& how) {
+    return MakeError(ErrorKind::kToolFailed, "compiling {} for {} failed: {}\ncommand: {}\n{}", unit.name,
+                     unit.target, how, Join(argv), KeepSource(unit, options.keep_folder));
+  };
+  ++invocation_count;
+  const sys::SpawnResult result = sys::Spawn(argv, spawn);
+  if (!result.ok()) throw failed(result.Describe() + "\n" + FirstLines(result.err, kShownLines));
+
+  try {
+    const std::string object = sys::ReadFile(object_path);
+    sys::RemoveFile(object_path);
+    const sys::CodeImage image =
+        ImageFromObject(std::as_bytes(std::span(object.data(), object.size())), unit.target);
+    return {unit.name, sys::SerializeCodeImage(image), result.wall_seconds};
+  } catch (const Error& error) {
+    throw failed(error.message());
+  }
+}
+
+std::vector<CompiledUnit> HostCompiler::Compile(const std::vector<Unit>& units,
+                                                const CompileOptions& options) const {
+  for (const Unit& unit : units) {
+    CHECK(IsUnitName(unit.name));
+    TargetFlags(unit.target);  // unknown: throws before anything is started
+  }
+  // Objects live for milliseconds and are never synced: they stay in memory wherever this folder is.
+  const sys::UniqueTempDir folder("preheat-cc");
+  std::vector<CompiledUnit> compiled(units.size());
+  std::vector<std::exception_ptr> errors(units.size());
+  std::atomic<size_t> next{0};
+  std::atomic<bool> stop{false};
+  const auto work = [&] {
+    for (size_t i = next.fetch_add(1); i < units.size() && !stop; i = next.fetch_add(1)) {
+      try {
+        // Two units may have one name: the object's place is the unit's own.
+        const std::string own_folder = folder.File(std::to_string(i));
+        sys::MakeDirs(own_folder);
+        compiled[i] = CompileOne(units[i], options, own_folder);
+      } catch (...) {
+        errors[i] = std::current_exception();
+        stop = true;
+      }
+    }
+  };
+  const size_t jobs =
+      options.jobs > 0 ? static_cast<size_t>(options.jobs) : static_cast<size_t>(sys::AvailableThreads());
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < std::min(jobs, units.size()); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+  return compiled;
+}
+
+}  // namespace preheat::toolchain
