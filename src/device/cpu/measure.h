@@ -1,0 +1,25 @@
+// What this machine can do at best: the denominators of every ratio we print. Behind `preheat devices
+// --measure`. Takes a second or two.
+#pragma once
+
+#include <cstddef>
+
+#include "device/cpu/thread_pool.h"
+
+namespace preheat::device {
+
+struct CpuRates {
+  double read_bytes_per_s = 0;          // streaming reads, all threads of the pool
+  double read_bytes_per_s_1thread = 0;  // the same, one thread
+  double bf16_flops_per_s = 0;          // vdpbf16ps, or f32 FMA where the CPU has no bf16, all threads
+};
+
+struct MeasureOptions {
+  size_t buffer_bytes = size_t{1} << 30;  // well beyond any cache
+  int repeats = 5;                        // of each stream kernel; the best counts
+};
+
+// The best of several stream kernels (AVX2 and AVX-512 loads; one, two, four and eight streams a thread).
+CpuRates MeasureCpu(ThreadPool& pool, const MeasureOptions& options = {});
+
+}  // namespace preheat::device
