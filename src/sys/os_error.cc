@@ -10,8 +10,8 @@ using base::ErrorKind;
 using base::MakeError;
 
 std::string OsErrorText(int error_number) {
-  const char* text = ::strerrordesc_np(error_number);
-  return text != nullptr ? std::string(text) : fmt::format("error {}", error_number);
+  if (const char* text = ::strerrordesc_np(error_number)) return text;
+  return fmt::format("error {}", error_number);
 }
 
 base::Error OsError(int error_number, std::string_view what, std::string_view path) {
