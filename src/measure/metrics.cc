@@ -230,17 +230,6 @@ bool ParseObject(std::string_view output, std::string_view prefix, rapidjson::Do
 
 }  // namespace
 
-CompileCounters CompileCounters::operator-(const CompileCounters& earlier) const {
-  return {.unique_graphs = unique_graphs - earlier.unique_graphs,
-          .calls_captured = calls_captured - earlier.calls_captured,
-          .async_compile_miss = async_compile_miss - earlier.async_compile_miss,
-          .async_compile_hit = async_compile_hit - earlier.async_compile_hit,
-          .fxgraph_cache_miss = fxgraph_cache_miss - earlier.fxgraph_cache_miss,
-          .fxgraph_cache_hit = fxgraph_cache_hit - earlier.fxgraph_cache_hit,
-          .aot_cache_miss = aot_cache_miss - earlier.aot_cache_miss,
-          .aot_cache_hit = aot_cache_hit - earlier.aot_cache_hit};
-}
-
 double BenchMetrics::TailMean() const {
   const std::span<const double> all(request_latencies);
   return Mean(all.size() > 1 ? all.subspan(1) : all);

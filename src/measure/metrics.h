@@ -10,26 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "preload/counters.h"
+
 namespace preheat::measure {
 
-// What was compiled and what was found, in torch's names: async_* kernels, fxgraph_* fused regions, aot_*
-// programs.
-struct CompileCounters {
-  int64_t unique_graphs = 0;
-  int64_t calls_captured = 0;
-  int64_t async_compile_miss = 0;
-  int64_t async_compile_hit = 0;
-  int64_t fxgraph_cache_miss = 0;
-  int64_t fxgraph_cache_hit = 0;
-  int64_t aot_cache_miss = 0;
-  int64_t aot_cache_hit = 0;
-
-  bool Compiled() const {
-    return async_compile_miss + fxgraph_cache_miss + aot_cache_miss + unique_graphs > 0;
-  }
-  CompileCounters operator-(const CompileCounters& earlier) const;
-  bool operator==(const CompileCounters&) const = default;
-};
+using preload::CompileCounters;
 
 struct RunMetrics {
   bool load_artifacts = false;

@@ -65,12 +65,5 @@ TEST(Metrics, MalformedOrMissingLineIsNothing) {
   EXPECT_FALSE(ParseBenchMetrics("nothing here"));
 }
 
-TEST(Counters, DifferenceIsWhatHappenedSince) {
-  const CompileCounters now{.unique_graphs = 3, .async_compile_miss = 7};
-  const CompileCounters before{.unique_graphs = 1, .async_compile_miss = 7};
-  EXPECT_EQ((now - before).unique_graphs, 2);
-  EXPECT_EQ((now - before).async_compile_miss, 0);
-}
-
 }  // namespace
 }  // namespace preheat::measure

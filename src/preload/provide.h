@@ -1,0 +1,23 @@
+// The programs of a run: found in the sources, or compiled where that is allowed.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "preload/counters.h"
+#include "preload/program_key.h"
+
+namespace preheat::preload {
+
+// Compiles these steps and leaves their code where the sources find it. Empty: compiling is forbidden.
+using CompileFunction = std::function<std::vector<program::Program>(std::span<const StepSpec>)>;
+
+// One program a step, in order; what was found is added to `counters`.
+// Errors: WouldCompile, with a line for each missing program that says which part of its key differs; what
+// `compile` throws.
+std::vector<program::Program> ProvidePrograms(store::EntrySource& source, const ProgramFamily& family,
+                                              std::span<const StepSpec> steps, const CompileFunction& compile,
+                                              CompileCounters& counters);
+
+}  // namespace preheat::preload
