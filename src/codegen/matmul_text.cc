@@ -1,0 +1,65 @@
+#include "codegen/matmul_text.h"
+
+#include <fmt/format.h>
+
+#include "codegen/buffers.h"
+
+namespace preheat::codegen::matmul {
+namespace {
+
+std::string TypeName(std::string_view name, tensor::DType dtype) {
+  return fmt::format("typedef {} {};\n", ElementName(dtype), name);
+}
+
+Unit UnitOf(const Spec& spec, const Target& target) {
+  return UnitFor(spec.weight_dtype, spec.math, target);
+}
+
+}  // namespace
+
+int64_t StagedElements(const Spec& spec, const Target& target) {
+  const int64_t vector = target.vector_bytes / 4 * 2;
+  return (spec.k + vector - 1) / vector * vector;
+}
+
+bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target) {
+  if (spec.prologue != Prologue::kNone) return false;
+  const tensor::DType x = graph[spec.x].type.dtype;
+  switch (UnitOf(spec, target)) {
+    case Unit::kF32:
+      return x == tensor::DType::kF32;
+    case Unit::kBf16InF32:
+      return false;
+    case Unit::kBf16Pair:
+      // The unit of an odd k's last element would hold what lies behind the row.
+      return x == tensor::DType::kBf16 && spec.k % 2 == 0;
+  }
+  return false;
+}
+
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, const Target& target) {
+  std::string text = CpuPrelude(target, UnitOf(spec, target));
+  text += "\n";
+  text += TypeName("W", spec.weight_dtype);
+  text += TypeName("X", graph[spec.x].type.dtype);
+  text += TypeName("Out", graph[spec.node].type.dtype);
+  if (spec.norm != ir::kNoNode) text += TypeName("NormW", graph[spec.norm].type.dtype);
+  if (spec.parts[0].bias != ir::kNoNode) text += TypeName("Bias", spec.bias_dtype);
+  text += fmt::format("constexpr i64 kK = {}, kStaged = {};\n", spec.k, StagedElements(spec, target));
+  text += fmt::format("constexpr i64 kXStride = {}, kOutStride = {};\n", RowStride(graph[spec.x].type),
+                      spec.to_logits ? spec.parts[0].columns : RowStride(graph[spec.node].type));
+  if (spec.residual != ir::kNoNode) {
+    text += TypeName("Residual", graph[spec.residual].type.dtype);
+    text += fmt::format("constexpr i64 kResidualStride = {};\n", RowStride(graph[spec.residual].type));
+  }
+  return text;
+}
+
+std::string ColumnsText(const Spec& spec) {
+  std::string columns;
+  for (const Part& part : spec.parts)
+    columns += fmt::format("{}{}", columns.empty() ? "" : ", ", part.columns);
+  return fmt::format("constexpr i64 kColumns[] = {{{}}};\n", columns);
+}
+
+}  // namespace preheat::codegen::matmul
