@@ -1,0 +1,72 @@
+#include "preload/metadata.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace preheat::preload {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Metadata Sample() {
+  return {.model_id = "models/tiny",
+          .mode = "max-autotune",
+          .dynamic = "auto",
+          .dtype = "bfloat16",
+          .cache_implementation = "static",
+          .prefill_lengths = {128, 256},
+          .decode_length = 128,
+          .timings = {{"prefill", 128, 0.5}},
+          .timestamp_utc = "2026-01-01T00:00:00+00:00",
+          .device_type = "cpu",
+          .device_name = "A CPU",
+          .targets = {"x86-64-v3"},
+          .versions = {{"preheat", "0.1.0"}},
+          .entries = {{"code", 5}},
+          .cache_bytes = 1000};
+}
+
+TEST(Metadata, ReadsBackAndKeepsItsBytes) {
+  const std::string json = ToJson(Sample());
+  EXPECT_EQ(ToJson(ParseMetadata(json, "m.json")), json);
+  EXPECT_THAT(json, HasSubstr("\n  \"compile\": {\n    \"cache_implementation\": \"static\","));
+  EXPECT_THAT(json, HasSubstr("\"dynamic\": null"));
+}
+
+TEST(Metadata, DamageNamesTheField) {
+  std::string json = ToJson(Sample());
+  json.replace(json.find("\"decode_length\": 128"), 20, "\"decode_length\": \"\" ");
+  try {
+    ParseMetadata(json, "m.json");
+    FAIL() << "nothing was thrown";
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kCorrupt);
+    EXPECT_THAT(error.message(), HasSubstr("m.json.warmup.decode_length"));
+  }
+}
+
+TEST(Metadata, AnyCutOfTheTextIsAnErrorAndNoCrash) {
+  const std::string json = ToJson(Sample());
+  for (size_t size = 0; size + 2 < json.size(); ++size) {
+    EXPECT_THROW(ParseMetadata(json.substr(0, size), "m.json"), base::Error) << size;
+  }
+}
+
+TEST(Metadata, EachDifferingFactorIsALine) {
+  Metadata run = Sample();
+  EXPECT_TRUE(Mismatches(Sample(), run).empty());
+  run.dtype = "float32";
+  run.mode = "default";
+  EXPECT_THAT(Mismatches(Sample(), run), ElementsAre("dtype: built bfloat16, this run float32",
+                                                     "compile mode: built max-autotune, this run default"));
+}
+
+TEST(Metadata, NoFileIsNothing) {
+  EXPECT_FALSE(ReadMetadata("/no/such/file.json"));
+}
+
+}  // namespace
+}  // namespace preheat::preload
