@@ -1,0 +1,156 @@
+#include "artifact/writer.h"
+
+#include <zstd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "artifact/layout.h"
+#include "base/check.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "sys/files.h"
+
+namespace preheat::artifact {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using store::EntryKind;
+
+// 19 saves 2% more of machine code for several times the time.
+constexpr int kZstdLevel = 12;
+
+struct Stored {
+  Encoding encoding = Encoding::kRaw;
+  std::vector<std::byte> compressed;  // empty where raw
+};
+
+// Compressed only where that saves a tenth: decompressing then costs less than reading the bytes from a disk.
+Stored Encode(ZSTD_CCtx* context, std::span<const std::byte> bytes) {
+  Stored stored;
+  std::vector<std::byte> out(ZSTD_compressBound(bytes.size()));
+  const size_t size =
+      ZSTD_compressCCtx(context, out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
+  CHECK(ZSTD_isError(size) == 0);
+  if (size + bytes.size() / 10 >= bytes.size()) return stored;
+  out.resize(size);
+  stored.encoding = Encoding::kZstd;
+  stored.compressed = std::move(out);
+  return stored;
+}
+
+template <typename T>
+void PutNumber(std::vector<std::byte>& out, size_t offset, T value) {
+  std::memcpy(out.data() + offset, &value, sizeof value);
+}
+
+void Append(std::vector<std::byte>& out, std::span<const std::byte> bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+void Sort(std::vector<std::string>& texts) {
+  std::ranges::sort(texts);
+  texts.erase(std::unique(texts.begin(), texts.end()), texts.end());
+}
+
+}  // namespace
+
+ArtifactWriter::ArtifactWriter(Manifest description) : manifest_(std::move(description)) {
+  manifest_.entries.clear();
+  Sort(manifest_.purpose.targets);
+  Sort(manifest_.makers.toolchains);
+  std::ranges::sort(manifest_.purpose.prefill_lengths);
+}
+
+void ArtifactWriter::AddNamed(const EntryRecord& record, std::span<const std::byte> bytes) {
+  if (bytes.size() > kLargestEntry) {
+    throw MakeError(ErrorKind::kInvalidArgument, "artifact: entry {} has {} bytes; at most {} fit",
+                    record.name, bytes.size(), kLargestEntry);
+  }
+  const auto [place, is_new] =
+      entries_.try_emplace({record.kind, record.name}, Pending{record.target, record.parts, {}});
+  if (is_new) {
+    place->second.bytes.assign(bytes.begin(), bytes.end());
+  } else if (!std::ranges::equal(place->second.bytes, bytes)) {
+    throw MakeError(ErrorKind::kInvalidArgument, "artifact: {} {} was added with other bytes before",
+                    store::EntryKindName(record.kind), record.name);
+  }
+}
+
+void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target,
+                         std::span<const std::byte> bytes) {
+  CHECK(kind != EntryKind::kCode);
+  AddNamed({kind, key.name(), std::string(target), key.parts()}, bytes);
+}
+
+void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target,
+                         std::string_view bytes) {
+  Add(kind, key, target, std::as_bytes(std::span(bytes.data(), bytes.size())));
+}
+
+std::string ArtifactWriter::AddCode(std::string_view target, std::span<const std::byte> code) {
+  std::string name = base::Sha256Hex(code);
+  AddNamed({EntryKind::kCode, name, std::string(target), {}}, code);
+  return name;
+}
+
+bool ArtifactWriter::Has(EntryKind kind, const std::string& name) const {
+  return entries_.contains({kind, name});
+}
+
+std::vector<std::byte> ArtifactWriter::Finish(const SigningKey* key) const {
+  const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
+  CHECK(context != nullptr);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);  // each entry has a SHA-256
+  Manifest manifest = manifest_;
+  std::vector<std::byte> payload;
+  for (const auto& [id, pending] : entries_) {
+    const Stored stored = Encode(context.get(), pending.bytes);
+    const std::span<const std::byte> bytes =
+        stored.encoding == Encoding::kRaw ? std::span<const std::byte>(pending.bytes) : stored.compressed;
+    payload.resize(AlignEntry(payload.size()));
+    ManifestEntry& entry = manifest.entries.emplace_back();
+    entry.kind = id.first;
+    entry.name = id.second;
+    entry.target = pending.target;
+    entry.offset = payload.size();
+    entry.size = pending.bytes.size();
+    entry.stored_size = bytes.size();
+    entry.encoding = stored.encoding;
+    entry.sha256 = base::Sha256Hex(bytes);
+    entry.parts = pending.parts;
+    Append(payload, bytes);
+  }
+
+  const std::string json = ManifestToJson(manifest);
+  const auto json_bytes = std::as_bytes(std::span(json.data(), json.size()));
+  const size_t signature_size = key == nullptr ? 0 : kSignatureBlockSize;
+  const size_t payload_at = AlignEntry(kHeaderSize + json.size() + signature_size);
+  std::vector<std::byte> file(kHeaderSize);
+  std::memcpy(file.data(), kMagic.data(), kMagic.size());
+  PutNumber(file, kVersionAt, kFormatVersion);
+  PutNumber(file, kFlagsAt, key == nullptr ? uint32_t{0} : kSignedFlag);
+  PutNumber(file, kManifestSizeAt, static_cast<uint64_t>(json.size()));
+  PutNumber(file, kFileSizeAt, static_cast<uint64_t>(payload_at + payload.size()));
+  PutNumber(file, kManifestHashAt, base::Sha256(json_bytes));
+  Append(file, json_bytes);
+  if (key != nullptr) {
+    const Signature signature = key->Sign(file);
+    Append(file, std::as_bytes(std::span(signature.signer)));
+    Append(file, std::as_bytes(std::span(signature.value)));
+  }
+  file.resize(payload_at);
+  Append(file, payload);
+  return file;
+}
+
+uint64_t ArtifactWriter::WriteTo(const std::string& path, const SigningKey* key) const {
+  const std::vector<std::byte> file = Finish(key);
+  sys::MakeDirs(sys::ParentPath(path));
+  sys::WriteFileAtomic(path, std::span<const std::byte>(file));
+  return file.size();
+}
+
+}  // namespace preheat::artifact
