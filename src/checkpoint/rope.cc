@@ -6,18 +6,19 @@
 namespace preheat::checkpoint {
 namespace {
 
-// All in fp32, in the order of the torch expression: a Python scalar does not widen a float32 tensor.
+// All in fp32, in the order of the torch expression: a Python scalar does not widen a float32 tensor, and
+// scalar / tensor is the tensor's reciprocal times the scalar.
 float Llama3Scaled(float inv_freq, const RopeConfig& rope) {
   const double original = static_cast<double>(rope.original_max_position_embeddings);
   const float low_wavelength = static_cast<float>(original / rope.low_freq_factor);
   const float high_wavelength = static_cast<float>(original / rope.high_freq_factor);
-  const float wavelength = static_cast<float>(2 * std::numbers::pi) / inv_freq;
+  const float wavelength = (1.0f / inv_freq) * static_cast<float>(2 * std::numbers::pi);
   const float factor = static_cast<float>(rope.factor);
   if (wavelength < high_wavelength) return inv_freq;
   if (wavelength > low_wavelength) return inv_freq / factor;
   const float low = static_cast<float>(rope.low_freq_factor);
   const float span = static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
-  const float smooth = (static_cast<float>(original) / wavelength - low) / span;
+  const float smooth = ((1.0f / wavelength) * static_cast<float>(original) - low) / span;
   return (1.0f - smooth) * inv_freq / factor + smooth * inv_freq;
 }
 
