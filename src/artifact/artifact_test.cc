@@ -58,7 +58,7 @@ TEST(Artifact, LongEntriesAreCompressedAndShortOnesAreNot) {
   for (const ManifestEntry& entry : artifact.manifest().entries) {
     const bool is_long = entry.kind == EntryKind::kProgram;
     EXPECT_EQ(entry.encoding, is_long ? Encoding::kZstd : Encoding::kRaw);
-    EXPECT_EQ(entry.stored_size < 100, true) << entry.name;
+    EXPECT_LT(entry.stored_size, 100u) << entry.name;
   }
 }
 

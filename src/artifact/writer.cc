@@ -19,8 +19,10 @@ using base::ErrorKind;
 using base::MakeError;
 using store::EntryKind;
 
-// 19 saves 2% more of machine code for several times the time.
-constexpr int kZstdLevel = 12;
+// 300 KB of machine code in 100 entries: level 3 leaves 280 KB after 4 ms, 6 leaves 274 after 23, 12 leaves
+// 268 after
+// 98. All decompress in about 1 ms.
+constexpr int kZstdLevel = 6;
 
 struct Stored {
   Encoding encoding = Encoding::kRaw;
