@@ -196,7 +196,10 @@ std::optional<uint32_t> TokenTable::bos_id() const {
 }
 
 uint32_t TokenTable::FindToken(std::string_view bytes) const {
-  const uint64_t hash = HashBytes(bytes);
+  return FindToken(bytes, HashBytes(bytes));
+}
+
+uint32_t TokenTable::FindToken(std::string_view bytes, uint64_t hash) const {
   const uint32_t slots = header().vocabulary_slots;
   for (uint32_t slot = FirstSlot(hash, slots);; slot = slot + 1 == slots ? 0 : slot + 1) {
     const uint64_t entry = vocabulary_slots_[slot];

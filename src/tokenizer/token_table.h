@@ -79,6 +79,8 @@ class TokenTable {
   uint32_t ByteToken(uint8_t byte) const { return byte_ids_[byte]; }
   // The model's own token with exactly these bytes (added tokens only where they stand in the vocabulary).
   uint32_t FindToken(std::string_view bytes) const;
+  // The same where HashBytes(bytes) is known.
+  uint32_t FindToken(std::string_view bytes, uint64_t hash) const;
   std::optional<Merge> FindMerge(uint32_t left, uint32_t right) const;
   // Sorted by content. The normalized ones are looked for in what the others left.
   std::span<const AddedRecord> added(bool normalized) const;
