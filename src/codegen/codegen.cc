@@ -1,0 +1,83 @@
+#include "codegen/codegen.h"
+
+#include <fmt/ranges.h>
+
+#include "codegen/attention.h"
+#include "codegen/embedding.h"
+#include "codegen/matmul.h"
+#include "codegen/row_ops.h"
+#include "codegen/sample.h"
+
+namespace preheat::codegen {
+namespace {
+
+// The generators of one operation; null members where it has none.
+struct Generator {
+  decltype(&attention::CanCompile) can_compile = nullptr;
+  decltype(&attention::DefaultSchedule) default_schedule = nullptr;
+  decltype(&attention::Candidates) candidates = nullptr;
+  decltype(&attention::Generate) generate = nullptr;
+};
+
+Generator GeneratorOf(ir::Op op) {
+  using ir::Op;
+  switch (op) {
+    case Op::kMatmul:
+      return {matmul::CanCompile, matmul::DefaultSchedule, matmul::Candidates, matmul::Generate};
+    case Op::kAttention:
+    case Op::kSplitAttention:
+      return {attention::CanCompile, attention::DefaultSchedule, attention::Candidates, attention::Generate};
+    case Op::kEmbedding:
+      return {embedding::CanCompile, embedding::DefaultSchedule, embedding::Candidates, embedding::Generate};
+    case Op::kRmsNorm:
+    case Op::kLastRow:
+      return {row_ops::CanCompile, row_ops::DefaultSchedule, row_ops::Candidates, row_ops::Generate};
+    case Op::kSample:
+      return {sample::CanCompile, sample::DefaultSchedule, sample::Candidates, sample::Generate};
+    // Operands, names of another region's result, and what passes must have fused into a region.
+    case Op::kIds:
+    case Op::kWeight:
+    case Op::kKvCache:
+    case Op::kCarry:
+    case Op::kAppendedCache:
+    case Op::kLinear:
+    case Op::kRotary:
+    case Op::kAppend:
+    case Op::kAdd:
+    case Op::kMul:
+    case Op::kSilu:
+    case Op::kProbe:
+      return {};
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string ToText(const Schedule& schedule) {
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : schedule) parts.push_back(fmt::format("{}={}", name, value));
+  return fmt::format("{}", fmt::join(parts, " "));
+}
+
+bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target) {
+  const Generator generator = GeneratorOf(graph[node].op);
+  return generator.can_compile != nullptr && generator.can_compile(graph, node, target);
+}
+
+Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                         const StepShape& shape) {
+  return GeneratorOf(graph[node].op).default_schedule(graph, node, target, shape);
+}
+
+std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                                 const StepShape& shape) {
+  return GeneratorOf(graph[node].op).candidates(graph, node, target, shape);
+}
+
+RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
+                    const Schedule& schedule) {
+  return GeneratorOf(graph[node].op).generate(graph, node, target, shape, schedule);
+}
+
+}  // namespace preheat::codegen
