@@ -14,7 +14,7 @@ namespace {
 
 // Larger than any model by two orders of magnitude, small enough that no product of two sizes nears 2^63.
 constexpr int64_t kLargestWidth = int64_t{1} << 22;  // hidden, intermediate, heads x head_dim
-constexpr int64_t kLargestLayers = 1 << 14;
+constexpr int64_t kLargestLayers = 1 << 12;
 constexpr int64_t kLargestHeads = 1 << 16;
 constexpr int64_t kLargestHeadDim = 1 << 14;
 constexpr int64_t kLargestVocab = int64_t{1} << 26;

@@ -249,5 +249,13 @@ TEST(MappedFile, AFreshlyWrittenFileIsResident) {
   EXPECT_EQ(ResidentFraction(file.bytes().subspan(5000, 1)), 1.0);
 }
 
+TEST(MappedFile, ResidencyOfALargeFileIsSampled) {
+  UniqueTempDir dir;
+  WriteFileAtomic(dir.File("a"), std::string(20 << 20, 'x'));
+  const MappedFile file = MappedFile::Open(dir.File("a"));
+  file.Advise(Advice::kPopulate);
+  EXPECT_GT(ResidentFraction(file.bytes()), 0.99);
+}
+
 }  // namespace
 }  // namespace preheat::sys
