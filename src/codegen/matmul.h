@@ -2,7 +2,7 @@
 //
 // Two families of schedules:
 //   "gemv"   one row. Each thread stages the row once a launch; a tile is `rows` weight rows of each list,
-//            streamed once from memory. Schedule: family=0 rows unroll chunk.
+//            streamed once from memory. Schedule: family=0 rows streams unroll chunk.
 //   "panel"  any number of rows. Rows are staged by a launch of their own (or read in place); a tile packs a
 //   panel
 //            of weight rows into cache and multiplies it with all rows of a block. Every sum runs through k

@@ -9,7 +9,7 @@ constexpr i64 kTileColumns = kPanels * kNr;
 
 // Packs columns column .. column + LANES - 1 of a panel: kc elements from k0 of each of their weight rows become
 // units [unit][column].
-INLINE void PackColumns(const W* const* rows, i64 k0, i64 kc, unit* to) {
+static __attribute__((noinline)) void PackColumns(const W* const* rows, i64 k0, i64 kc, unit* to) {
   VU block[LANES];
   i64 k = 0;
   NO_UNROLL for (; k + kVector <= kc; k += kVector) {
@@ -78,7 +78,7 @@ ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scrat
       const i64 kc = Min(kKc, kK - k0);
       const i64 units = (kc + KPU - 1) / KPU;
       const bool last = k0 + kKc >= kK;
-      UNROLL for (int p = 0; p < kPanels; ++p) PackPanel(args, tile, p, k0, kc, panels + p * kPanelUnits);
+      NO_UNROLL for (int p = 0; p < kPanels; ++p) PackPanel(args, tile, p, k0, kc, panels + p * kPanelUnits);
 
       // What is packed next: the next part of k, or the next tile's first.
       const bool prefetch = kPrefetch && !(last && t + 1 == tile_end);
@@ -92,7 +92,7 @@ ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scrat
         const i64 begin = rows >= kMr ? Min(m, rows - kMr) : 0;
         const unit* const a_rows = a + (row0 + begin) * kAStride + k0 / KPU;
         float* const c = sums + (kK <= kKc ? 0 : m * kTileColumns);
-        UNROLL for (int p = 0; p < kPanels; ++p) {
+        NO_UNROLL for (int p = 0; p < kPanels; ++p) {
           const unit* const panel = panels + p * kPanelUnits;
           if (rows >= kMr) {
             Multiply<kMr>(a_rows, panel, units, c + p * kNr, k0 == 0);
