@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
 #include "base/error.h"
@@ -31,7 +32,11 @@ TEST(Eager, WithoutOneDnnItSaysWhatToInstall) {
 #else
 
 const Module& TheModule() {
-  static const Module module = Module::Open();
+  static const Module module = [] {
+    // Threads that wait must not spin while other tests run: small operations would take a time slice each.
+    ::setenv("OMP_WAIT_POLICY", "passive", 0);
+    return Module::Open();
+  }();
   return module;
 }
 

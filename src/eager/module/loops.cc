@@ -234,6 +234,26 @@ void Transpose(float* out, int64_t out_stride, const float* in, int64_t in_strid
   }
 }
 
+typedef uint32_t Pair __attribute__((aligned(2), may_alias));
+
+void PackPairs(uint16_t* out, const uint16_t* in, int64_t stride, int64_t columns, const uint16_t* next) {
+  constexpr int64_t kRows = 64, kPairs = 16;
+  for (int64_t block = 0; block < columns / (2 * kPairs); ++block) {
+    for (int64_t line = 0; line < kRows; ++line) {
+      // 64 rows of 64 bytes are read here; the hardware follows fewer streams, so the next rows are asked for
+      // in time.
+      __builtin_prefetch(next + (block * kRows + line) * 32, 0, 2);
+    }
+    const uint16_t* from = in + block * 2 * kPairs;
+    Pair* to = reinterpret_cast<Pair*>(out + block * kRows * 2 * kPairs);
+    for (int64_t pair = 0; pair < kPairs; ++pair) {
+      for (int64_t row = 0; row < kRows; ++row) {
+        to[pair * kRows + row] = *reinterpret_cast<const Pair*>(from + row * stride + 2 * pair);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 const Loops PREHEAT_LOOPS = {
@@ -251,6 +271,7 @@ const Loops PREHEAT_LOOPS = {
     .product = Product,
     .dots = Dots,
     .transpose = Transpose,
+    .pack_pairs = PackPairs,
 };
 
 }  // namespace preheat::eager

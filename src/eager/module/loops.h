@@ -30,6 +30,10 @@ struct Loops {
   // out [columns, rows] = in^T, in [rows, columns]
   void (*transpose)(float* out, int64_t out_stride, const float* in, int64_t in_stride, int64_t rows,
                     int64_t columns);
+  // 64 rows of bf16, `stride` elements apart, as [columns / 32][16][64][2]: blocks of 16 pairs of columns by
+  // 64 rows. Meanwhile fetches `next`, as many bytes again, into the cache. columns is a multiple of 32.
+  void (*pack_pairs)(uint16_t* out, const uint16_t* in, int64_t stride, int64_t columns,
+                     const uint16_t* next);
 };
 
 inline constexpr int64_t kColumns = 64;

@@ -28,6 +28,24 @@ memory::desc PreferredLayout(int64_t in, int64_t out, memory::data_type type) {
   return dnnl::matmul::primitive_desc(dnnl::matmul::desc(x, any, y), Engine()).weights_desc();
 }
 
+// True where `wanted` is oneDNN's layout of bf16 weights for AVX512-BF16, 16a64b2a without padding.
+bool IsPairs(const memory::desc& wanted, int64_t in, int64_t out) {
+  if (in % 32 != 0 || out % 64 != 0 || wanted.data_type() != memory::data_type::bf16) return false;
+  return wanted == memory::desc({in, out}, memory::data_type::bf16, memory::format_tag::BA16a64b2a);
+}
+
+// What oneDNN's reorder does, with each thread reading and writing whole rows of blocks: several times as
+// fast, which a cold start feels.
+void PackPairs(std::byte* out, const Matrix& weight) {
+  const int64_t blocks = weight.rows / 64;
+  ForItems(blocks, [&](int64_t block, int) {
+    const auto* in = reinterpret_cast<const uint16_t*>(weight.At(block * 64));
+    const int64_t following = block + TeamSize() < blocks ? block + TeamSize() : block;
+    BestLoops().pack_pairs(reinterpret_cast<uint16_t*>(out) + block * 64 * weight.columns, in, weight.stride,
+                           weight.columns, reinterpret_cast<const uint16_t*>(weight.At(following * 64)));
+  });
+}
+
 void WidenTo(float* out, const Matrix& matrix) {
   ForRange(matrix.rows, matrix.columns, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -83,9 +101,13 @@ const PackedWeights::Packed& PackedWeights::Matrix(const eager::Matrix& weight, 
   const memory::desc wanted = PreferredLayout(weight.columns, weight.rows, type);
   Packed packed{.memory = {}, .pages = Pages(wanted.get_size())};
   packed.memory = memory(wanted, Engine(), packed.pages.data());
-  memory from(stored, Engine(), source);
-  dnnl::reorder(from, packed.memory).execute(Stream(), from, packed.memory);
-  Stream().wait();
+  if (IsPairs(wanted, weight.columns, weight.rows)) {
+    PackPairs(packed.pages.data(), weight);
+  } else {
+    memory from(stored, Engine(), source);
+    dnnl::reorder(from, packed.memory).execute(Stream(), from, packed.memory);
+    Stream().wait();
+  }
   bytes_ += static_cast<int64_t>(packed.pages.bytes());
   return matrices_.emplace(key, std::move(packed)).first->second;
 }
