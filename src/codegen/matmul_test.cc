@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 #include "codegen/matmul_for_test.h"
 
@@ -300,6 +303,58 @@ TEST(Matmul, EveryOneRowScheduleAgreesWithTheReference) {
     const UnitForTest unit(code.source, target);
     CheckRows(c, target, unit, code, 1);
     if (HasFatalFailure()) return;
+  }
+}
+
+// The text as people read it; PREHEAT_UPDATE_GOLDENS=1 writes it anew. The prelude is not repeated.
+void ExpectGolden(const std::string& name, const std::string& source) {
+  const std::string body = source.substr(source.find("typedef bf16 W;"));
+  const std::string path = std::string(PREHEAT_TESTDATA) + "/codegen/" + name;
+  if (std::getenv("PREHEAT_UPDATE_GOLDENS") != nullptr) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path) << body;
+  }
+  std::ifstream file(path);
+  const std::string golden(std::istreambuf_iterator<char>(file), {});
+  EXPECT_TRUE(golden == body) << path << " differs; see the difference after PREHEAT_UPDATE_GOLDENS=1";
+}
+
+TEST(Matmul, GeneratedTextIsAsReviewed) {
+  const Target target = ParseTarget("x86-64-v4+avx512bf16");
+  const MatmulGraph qkv = MakeGraph({.prologue = "rms_norm",
+                                     .epilogue = "rotary_append",
+                                     .k = 3072,
+                                     .columns = {3072, 1024, 1024},
+                                     .out = DType::kBf16,
+                                     .head_dim = 128});
+  const StepShape decode{.rows = 1, .threads = 2}, prefill{.rows = 512, .threads = 2};
+  ExpectGolden("matmul_qkv_one_row.cc",
+               matmul::Generate(qkv.graph, qkv.matmul, target, decode,
+                                matmul::DefaultSchedule(qkv.graph, qkv.matmul, target, decode))
+                   .source);
+  const MatmulGraph gate_up = MakeGraph({.prologue = "rms_norm",
+                                         .epilogue = "silu_mul",
+                                         .k = 3072,
+                                         .columns = {8192, 8192},
+                                         .out = DType::kBf16});
+  ExpectGolden("matmul_gate_up_panel.cc",
+               matmul::Generate(gate_up.graph, gate_up.matmul, target, prefill,
+                                matmul::DefaultSchedule(gate_up.graph, gate_up.matmul, target, prefill))
+                   .source);
+}
+
+// Buckets share machine code: it is compiled once, since equal text has an equal key.
+TEST(Matmul, DefaultTextDoesNotDependOnTheBucket) {
+  const Target target = ParseTarget("x86-64-v4+avx512bf16");
+  const MatmulGraph g = MakeGraph({.epilogue = "add", .k = 3072, .columns = {3072}, .x = DType::kBf16});
+  std::string first;
+  for (const int64_t rows : {0, 128, 256, 1024}) {
+    const StepShape shape{.rows = rows, .threads = 2};
+    const std::string source = matmul::Generate(g.graph, g.matmul, target, shape,
+                                                matmul::DefaultSchedule(g.graph, g.matmul, target, shape))
+                                   .source;
+    if (first.empty()) first = source;
+    EXPECT_EQ(first, source) << rows;
   }
 }
 
