@@ -66,9 +66,9 @@ int64_t SplitMr(int64_t group) {
 }
 
 Schedule PrefillSchedule(const Region& region, const StepShape& shape) {
-  // About 96 rows make the reading of a block of keys and values cheap beside the products with it.
+  // About 48 rows: their sums stay in the nearest cache beside a block of keys and values.
   int64_t rows = 64;
-  while (rows > 8 && rows * region.group > 128) rows /= 2;
+  while (rows > 8 && rows * region.group > 64) rows /= 2;
   // Enough tiles to share out evenly: four a thread.
   const int64_t tiles = 4 * std::max<int64_t>(shape.threads, 2);
   const int64_t kv_heads = region.cache.kv_heads;

@@ -108,6 +108,9 @@ class AttentionData {
     return one;
   }
 
+  // A NaN among a position's keys.
+  void PoisonKey(int64_t position) { keys_[At(position, 0, 0)] = std::numeric_limits<float>::quiet_NaN(); }
+
   // [rows, heads * head_dim]
   std::vector<double> Reference() const {
     const int64_t dim = case_.head_dim;

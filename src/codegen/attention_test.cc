@@ -141,6 +141,51 @@ TEST(SplitAttention, OnePartIsThePrefillsRow) {
   }
 }
 
+TEST(SplitAttention, RowsOneByOneAreThePrefill) {
+  const Target target = TargetsHere().front();
+  AttentionCase c{.target = target,
+                  .kv_heads = 2,
+                  .group = 3,
+                  .head_dim = 64,
+                  .query = DType::kBf16,
+                  .cache = DType::kBf16,
+                  .result = DType::kF32};
+  const AttentionData data(c, 200, 0, 208);
+  const std::vector<float> prefill = AttentionUnit(c, {}).Run(data);
+  c.block = 64;
+  const AttentionUnit decode(c, {});
+  const size_t width = static_cast<size_t>(c.heads() * c.head_dim);
+  // Parts of one block each: other maxima at which probabilities are rounded to bf16.
+  for (const int64_t row : {0, 1, 62, 63, 64, 65, 127, 128, 199}) {
+    const std::vector<float> one = decode.Run(data.OneRow(row, std::numeric_limits<float>::quiet_NaN()));
+    const size_t begin = static_cast<size_t>(row) * width;
+    for (size_t i = 0; i < width; ++i) ASSERT_NEAR(one[i], prefill[begin + i], 1.0 / 256) << "row " << row;
+    if (row < c.block) {
+      EXPECT_TRUE(std::equal(one.begin(), one.end(), prefill.begin() + static_cast<ptrdiff_t>(begin)));
+    }
+  }
+}
+
+TEST(Attention, NanInWhatARowSeesReachesIt) {
+  for (const Target& target : TargetsHere()) {
+    for (const DType dtype : {DType::kBf16, DType::kF32}) {
+      const AttentionCase c{.target = target,
+                            .kv_heads = 1,
+                            .group = 1,
+                            .head_dim = 64,
+                            .query = dtype,
+                            .cache = dtype,
+                            .result = DType::kF32};
+      AttentionData data(c, 3, 0, 16);
+      data.PoisonKey(1);
+      const std::vector<float> result = AttentionUnit(c, {}).Run(data);
+      EXPECT_FALSE(std::isnan(result[0])) << c.Name();
+      EXPECT_TRUE(std::isnan(result[64])) << c.Name();
+      EXPECT_TRUE(std::isnan(result[128])) << c.Name();
+    }
+  }
+}
+
 TEST(SplitAttention, PartsBehindTheLastPositionAreNotWritten) {
   const Target target = TargetsHere().back();
   const AttentionCase c{.target = target,

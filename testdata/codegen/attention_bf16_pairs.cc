@@ -15,12 +15,12 @@ INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
 
 typedef bf16 QueryElement;
 typedef bf16 ResultElement;
-constexpr int kGroup = 3, kRows = 96, kMr = 6, kScoreVectors = 4, kValueVectors = 4;
-constexpr i64 kQueryStride = 3072, kScratchBytes = 82624;
+constexpr int kGroup = 3, kRows = 48, kMr = 6, kScoreVectors = 4, kValueVectors = 4;
+constexpr i64 kQueryStride = 3072, kScratchBytes = 42496;
 constexpr float kScale = 8.838834614e-02f;
 INLINE VU LaneIndex() { return (VU){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 constexpr bool kAhead = false;
-constexpr int kTileQueries = 32;
+constexpr int kTileQueries = 16;
 constexpr i64 kResultStride = 3072;
 
 constexpr int kPerUnit = KPU;
@@ -76,22 +76,41 @@ OUTLINE void Scores(const Element (*query)[kHeadDim], const CacheElement* keys, 
   }
 }
 
+// e^x for x <= 0: as Exp, without what other x need. Below -88 it is exactly 0: 2^-127 as exponent bits is 0.
+// (Max gives its second argument where one is NaN.)
+INLINE VF ExpOfNegative(VF x) {
+  const VF kRound = Splat(12582912.0f);  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  const VF clamped = Max(Splat(-88.03f), x);
+  const VF shifted = Fma(clamped, Splat(1.44269504f), kRound);
+  const VF n = shifted - kRound;
+  const VF r = Fma(n, Splat(1.90465421e-9f), Fma(n, Splat(-0.693147182f), clamped));
+  VF p = Splat(1.38888889e-3f);
+  p = Fma(p, r, Splat(8.33333333e-3f));
+  p = Fma(p, r, Splat(4.16666667e-2f));
+  p = Fma(p, r, Splat(1.66666667e-1f));
+  p = Fma(p, r, Splat(0.5f));
+  p = Fma(p, r, Splat(1.0f));
+  p = Fma(p, r, Splat(1.0f));
+  return p * (VF)(((VU)shifted - (VU)kRound + 127) << 23);
+}
+
 // A row's scores to weights exp(score - max), its sum and max brought up to date; returns by what former
 // sums are to be multiplied. Positions from `visible` on get the weight 0, whatever their scores are.
 OUTLINE float Softmax(const f32* scores, int panels, int visible, float* max, f32* sum, Element* weights) {
   const VF scale = Splat(kScale), lowest = Splat(kLowest);
   VF scaled[kPanels], largest = Splat(*max);
   NO_UNROLL for (int p = 0; p < panels; ++p) {
-    const VF s = Load(scores + p * LANES) * scale;
-    scaled[p] = Select(LaneIndex() < SplatUnit(visible - p * LANES), s, lowest);
-    largest = Max(largest, scaled[p]);
+    VF s = Load(scores + p * LANES) * scale;
+    if (visible < (p + 1) * LANES) s = Select(LaneIndex() < SplatUnit(visible - p * LANES), s, lowest);
+    scaled[p] = s;
+    largest = Max(largest, s);
   }
   const float new_max = MaxLane(largest);
-  const VF rescale = Exp(Splat(*max - new_max));
+  const VF rescale = ExpOfNegative(Splat(*max - new_max));
   *max = new_max;
   VF total = {};
   NO_UNROLL for (int p = 0; p < panels; ++p) {
-    const VF weight = Exp(scaled[p] - Splat(new_max));
+    const VF weight = ExpOfNegative(scaled[p] - Splat(new_max));
     total += weight;
     StoreElements(weights + p * LANES, weight);
   }
