@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <numeric>
+#include <map>
 #include <vector>
 
 #include "base/check.h"
@@ -11,65 +11,60 @@
 namespace preheat::ir {
 namespace {
 
-constexpr double kExcluded = -HUGE_VAL;
+struct Candidate {
+  int32_t id;
+  float logit;
+  uint64_t weight;
+};
 
-std::vector<double> Allowed(std::span<const float> logits, const ph_state& state) {
-  std::vector<double> scores(logits.begin(), logits.end());
-  const int banned = std::clamp<int>(state.banned_count, 0, static_cast<int>(std::size(state.banned)));
-  for (int i = 0; i < banned; ++i) {
-    const int32_t id = state.banned[i];
-    if (id >= 0 && static_cast<size_t>(id) < scores.size()) scores[static_cast<size_t>(id)] = kExcluded;
-  }
-  if (std::all_of(scores.begin(), scores.end(), [](double score) { return score == kExcluded; })) {
-    scores.assign(logits.begin(), logits.end());
-  }
-  for (double& score : scores) {
-    if (std::isnan(score)) score = kExcluded;
-  }
-  return scores;
+bool IsBanned(int32_t id, const ph_state& state) {
+  const int count = std::clamp<int>(state.banned_count, 0, static_cast<int>(std::size(state.banned)));
+  return std::find(state.banned, state.banned + count, id) != state.banned + count;
 }
 
-// exp(s - largest), 0 for what is excluded.
-std::vector<double> Weights(const std::vector<double>& scores) {
-  const double largest = *std::max_element(scores.begin(), scores.end());
-  std::vector<double> weights(scores.size());
-  for (size_t i = 0; i < scores.size(); ++i) {
-    weights[i] = scores[i] == largest ? 1.0 : std::exp(scores[i] - largest);
-  }
-  return weights;
+uint64_t WeightOf(float logit, float largest, float temperature) {
+  static constexpr float kPowers[] = {1.0f,           0.693147182f,   0.240226507f,   0.0555041087f,
+                                      0.00961812911f, 0.00133335581f, 0.000154035304f};
+  const float c = 1.44269504f / std::max(temperature, 1e-6f);
+  const float scaled = (logit - largest) * c;
+  const float t = scaled > -40.0f ? scaled : -40.0f;  // -infinity times 0 too
+  const float n = std::nearbyint(t);  // to nearest even, as adding and subtracting 1.5 * 2^23 does
+  const float f = t - n;
+  float p = kPowers[6];
+  for (int k = 5; k >= 0; --k) p = std::fma(p, f, kPowers[k]);
+  return static_cast<uint64_t>(std::ldexp(p, static_cast<int>(n) + 30));
 }
 
-void KeepTopK(int32_t top_k, std::vector<double>& scores) {
-  if (top_k <= 0 || static_cast<size_t>(top_k) >= scores.size()) return;
-  std::vector<double> sorted = scores;
-  std::nth_element(sorted.begin(), sorted.begin() + (top_k - 1), sorted.end(), std::greater<>());
-  const double least = sorted[static_cast<size_t>(top_k - 1)];
-  for (double& score : scores) {
-    if (score < least) score = kExcluded;
+uint64_t Total(const std::vector<Candidate>& candidates) {
+  uint64_t total = 0;
+  for (const Candidate& candidate : candidates) total += candidate.weight;
+  return total;
+}
+
+void KeepTopK(int32_t top_k, std::vector<Candidate>& candidates) {
+  if (top_k <= 0 || static_cast<size_t>(top_k) >= candidates.size()) return;
+  std::vector<float> logits;
+  for (const Candidate& candidate : candidates) logits.push_back(candidate.logit);
+  std::nth_element(logits.begin(), logits.begin() + (top_k - 1), logits.end(), std::greater<>());
+  const float least = logits[static_cast<size_t>(top_k - 1)];
+  for (Candidate& candidate : candidates) {
+    if (candidate.logit < least) candidate.weight = 0;
   }
 }
 
-void KeepTopP(float top_p, std::vector<double>& scores) {
+void KeepTopP(float top_p, float largest, std::vector<Candidate>& candidates) {
   if (!(top_p < 1)) return;
-  const std::vector<double> weights = Weights(scores);
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-  const double limit = static_cast<double>(top_p) * std::accumulate(weights.begin(), weights.end(), 0.0);
-  double larger = 0;  // the weights of strictly larger scores
-  for (size_t i = 0; i < order.size();) {
-    const double score = scores[order[i]];
-    const bool keep = i == 0 || larger < limit;
-    double equals = 0;
-    for (; i < order.size() && scores[order[i]] == score && score != kExcluded; ++i)
-      equals += weights[order[i]];
-    if (score == kExcluded) return;
-    larger += equals;
-    if (keep) continue;
-    for (double& other : scores) {
-      if (other <= score) other = kExcluded;
-    }
-    return;
+  std::map<float, uint64_t, std::greater<>> weights;  // of all candidates with a logit, the largest first
+  for (const Candidate& candidate : candidates) weights[candidate.logit] += candidate.weight;
+  const double limit = static_cast<double>(top_p) * static_cast<double>(Total(candidates));
+  uint64_t larger = 0;
+  std::map<float, bool> stays;
+  for (const auto& [logit, weight] : weights) {
+    stays[logit] = logit == largest || static_cast<double>(larger) < limit;
+    larger += weight;
+  }
+  for (Candidate& candidate : candidates) {
+    if (!stays[candidate.logit]) candidate.weight = 0;
   }
 }
 
@@ -88,26 +83,38 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 int32_t SampleToken(std::span<const float> logits, const ph_state& state) {
   CHECK(!logits.empty());
-  std::vector<double> scores = Allowed(logits, state);
-  if (!(state.temperature > 0)) {
-    return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+  std::vector<Candidate> candidates;
+  int32_t lowest_allowed = -1;
+  for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); ++id) {
+    if (IsBanned(id, state)) continue;
+    if (lowest_allowed < 0) lowest_allowed = id;
+    const float logit = logits[static_cast<size_t>(id)];
+    if (!std::isnan(logit)) candidates.push_back({id, logit, 0});
   }
-  for (double& score : scores) score = static_cast<double>(static_cast<float>(score) / state.temperature);
-  KeepTopK(state.top_k, scores);
-  KeepTopP(state.top_p, scores);
-  const std::vector<double> weights = Weights(scores);
+  if (candidates.empty()) return std::max(lowest_allowed, 0);
+  const auto smaller = [](const Candidate& a, const Candidate& b) { return a.logit < b.logit; };
+  const Candidate best =
+      *std::max_element(candidates.begin(), candidates.end(), smaller);  // the first of equals
+  if (!(state.temperature > 0) || std::isinf(best.logit)) return best.id;
+
+  for (Candidate& candidate : candidates) {
+    candidate.weight = WeightOf(candidate.logit, best.logit, state.temperature);
+  }
+  KeepTopK(state.top_k, candidates);
+  KeepTopP(state.top_p, best.logit, candidates);
   const uint32_t word =
       Philox4x32({static_cast<uint32_t>(state.steps), 0, 0, 0},
                  {static_cast<uint32_t>(state.seed), static_cast<uint32_t>(state.seed >> 32)})[0];
-  const double target =
-      static_cast<double>(word >> 8) * 0x1p-24 * std::accumulate(weights.begin(), weights.end(), 0.0);
-  double sum = 0;
-  for (size_t id = 0; id < weights.size(); ++id) {
-    sum += weights[id];
-    if (sum > target) return static_cast<int32_t>(id);
+  // 24 bits times at most 2^31 ids of 2^30 do not fit 64.
+  const auto target =
+      static_cast<uint64_t>((static_cast<unsigned __int128>(word >> 8) * Total(candidates)) >> 24);
+  uint64_t sum = 0;
+  for (const Candidate& candidate : candidates) {
+    sum += candidate.weight;
+    if (sum > target) return candidate.id;
   }
-  // Only rounding of the sums can come here.
-  return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+  CHECK(false);  // u < 2^24, so the target is below the total, which the best candidate makes positive
+  return best.id;
 }
 
 }  // namespace preheat::ir

@@ -21,6 +21,11 @@ class Verifier {
 
   void Run() {
     CheckRotary();
+    for (const Block& block : graph_.blocks) {
+      for (NodeId id : block.nodes) {
+        if (!Exists(id)) Fail(fmt::format("block \"{}\" holds %{}, which does not exist", block.name, id));
+      }
+    }
     for (const Block& block : graph_.blocks) CheckBlock(block);
     if (placed_ != graph_.nodes.size()) {
       Fail(fmt::format("{} nodes are in no block", graph_.nodes.size() - placed_));
@@ -64,7 +69,6 @@ class Verifier {
     int caches = 0;
     int carries = 0;
     for (NodeId id : block.nodes) {
-      if (!Exists(id)) Fail(fmt::format("block \"{}\" holds %{}, which does not exist", block.name, id));
       if (visible_[static_cast<size_t>(id)] || Hidden(id)) Fail(id, "stands in two places");
       CheckNode(block, id);
       visible_[static_cast<size_t>(id)] = true;
@@ -125,7 +129,7 @@ class Verifier {
     if (node.op == Op::kKvCache && !block.repeats()) {
       Fail(id, "stands in a block that does not repeat over the layers");
     }
-    if (node.op == Op::kKvCache && Users(graph_, id).size() > 1) Fail(id, "is appended to twice");
+    if (node.op == Op::kKvCache && Users(graph_, id).size() > 1) Fail(id, "is read by more than one node");
     if (node.op == Op::kCarry && (!block.repeats() || node.type != graph_[block.carried].type)) {
       Fail(id, "has another type than what its block carries");
     }

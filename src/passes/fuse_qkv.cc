@@ -63,7 +63,7 @@ std::optional<Match> MatchAt(const Graph& graph, NodeId append) {
 
 Graph FuseQkv(const Graph& graph) {
   Graph result = graph;
-  for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes.size()); ++id) {
+  for (NodeId id = 0; id < static_cast<NodeId>(result.nodes.size()); ++id) {
     const std::optional<Match> match = MatchAt(result, id);
     if (!match) continue;
     Node region = result[match->q];
