@@ -1,11 +1,9 @@
 #include "codegen/cpu_prelude.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <vector>
 
 #include "base/check.h"
+#include "codegen/cpu_shuffles.h"
 #include "tensor/dtype.h"
 
 namespace preheat::codegen {
@@ -15,6 +13,7 @@ namespace {
 // __builtin_shufflevector, which both know, and assembly for the rest.
 constexpr char kTypes[] = R"text(
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
 #define ENTRY extern "C" __attribute__((visibility("default")))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -365,103 +364,6 @@ INLINE VU LoadUnits(const unit* p) {
 }
 )text";
 
-// One function `name(a, b)`: lane j of the result is lane index(j) of a followed by b.
-template <typename Index>
-std::string Shuffle(std::string_view type, std::string_view name, int lanes, Index index) {
-  std::vector<int> indices;
-  for (int j = 0; j < lanes; ++j) indices.push_back(index(j));
-  return fmt::format("INLINE {0} {1}({0} a, {0} b) {{ return __builtin_shufflevector(a, b, {2}); }}\n", type,
-                     name, fmt::join(indices, ", "));
-}
-
-// Fold<D>(a, b): lanes whose bit D is clear sum lanes j and j ^ D of a, the others of b.
-std::string Folds(int lanes) {
-  std::string text;
-  for (int d = 1; d < lanes; d *= 2) {
-    text +=
-        Shuffle("VF", fmt::format("Keep{}", d), lanes, [&](int j) { return (j & d) != 0 ? lanes + j : j; });
-    text += Shuffle("VF", fmt::format("Cross{}", d), lanes,
-                    [&](int j) { return (j & d) != 0 ? lanes + (j ^ d) : (j ^ d); });
-    text += fmt::format("INLINE VF Fold{0}(VF a, VF b) {{ return Keep{0}(a, b) + Cross{0}(a, b); }}\n", d);
-  }
-  text += "template <int N> INLINE VF SumEach(VF* a) {\n";
-  for (int d = 1; d < lanes; d *= 2) {
-    text += fmt::format(
-        "  if constexpr (N > {0}) {{\n"
-        "    UNROLL for (int i = 0; i < N / {1}; ++i) a[i] = Fold{0}(a[2 * i], a[2 * i + 1]);\n"
-        "  }} else {{\n"
-        "    a[0] = Fold{0}(a[0], a[0]);\n"
-        "  }}\n",
-        d, 2 * d);
-  }
-  text += "  return a[0];\n}\nINLINE float Sum(VF v) { return SumEach<1>(&v)[0]; }\n";
-  text += "INLINE float MaxLane(VF v) {\n";
-  for (int d = 1; d < lanes; d *= 2) text += fmt::format("  v = Max(v, Cross{0}(v, v));\n", d);
-  text += "  return v[0];\n}\n";
-  return text;
-}
-
-constexpr char kTransposeBlocks[] = R"text(
-INLINE void Transpose(VU* rows) {
-  VU t[LANES];
-  UNROLL for (int i = 0; i < LANES; i += 2) {
-    t[i] = Interleave1Low(rows[i], rows[i + 1]);
-    t[i + 1] = Interleave1High(rows[i], rows[i + 1]);
-  }
-  // Part p of rows[4 * q + c]: column 4 * p + c of the rows 4 * q .. 4 * q + 3.
-  UNROLL for (int i = 0; i < LANES; i += 4) {
-    rows[i] = Interleave2Low(t[i], t[i + 2]);
-    rows[i + 1] = Interleave2High(t[i], t[i + 2]);
-    rows[i + 2] = Interleave2Low(t[i + 1], t[i + 3]);
-    rows[i + 3] = Interleave2High(t[i + 1], t[i + 3]);
-  }
-)text";
-
-constexpr char kTranspose2Parts[] = R"text(  UNROLL for (int c = 0; c < 4; ++c) {
-    const VU low = rows[c], high = rows[4 + c];
-    rows[c] = EvenParts(low, high);
-    rows[4 + c] = OddParts(low, high);
-  }
-}
-)text";
-
-constexpr char kTranspose4Parts[] = R"text(  UNROLL for (int c = 0; c < 4; ++c) {
-    const VU even01 = EvenParts(rows[c], rows[4 + c]), even23 = EvenParts(rows[8 + c], rows[12 + c]);
-    const VU odd01 = OddParts(rows[c], rows[4 + c]), odd23 = OddParts(rows[8 + c], rows[12 + c]);
-    rows[c] = EvenParts(even01, even23);
-    rows[4 + c] = EvenParts(odd01, odd23);
-    rows[8 + c] = OddParts(even01, even23);
-    rows[12 + c] = OddParts(odd01, odd23);
-  }
-}
-)text";
-
-// Transposes LANES x LANES units: 4 x 4 blocks inside the 128-bit parts of vectors by interleaving, then the
-// parts themselves. Each pattern is one instruction (vpunpck*, vshufi32x4 or vperm2i128).
-std::string Transposes(int lanes) {
-  const auto interleave = [&](int step, bool high) {
-    // Of each 128-bit part (4 lanes): a's then b's runs of `step` lanes, from its lower or higher half.
-    return [=](int j) {
-      const int part = j / 4 * 4;
-      const int run = (j % 4) / step;
-      const int lane = part + (high ? 2 : 0) + (run / 2) * step + j % step;
-      return (run % 2 != 0 ? lanes : 0) + lane;
-    };
-  };
-  std::string text;
-  text += Shuffle("VU", "Interleave1Low", lanes, interleave(1, false));
-  text += Shuffle("VU", "Interleave1High", lanes, interleave(1, true));
-  text += Shuffle("VU", "Interleave2Low", lanes, interleave(2, false));
-  text += Shuffle("VU", "Interleave2High", lanes, interleave(2, true));
-  // The even (odd) 128-bit parts of a, then those of b.
-  const auto parts = [&](int first) { return [=](int j) { return (j / 4 * 2 + first) * 4 + j % 4; }; };
-  text += Shuffle("VU", "EvenParts", lanes, parts(0));
-  text += Shuffle("VU", "OddParts", lanes, parts(1));
-  text += kTransposeBlocks;
-  text += lanes == 16 ? kTranspose4Parts : kTranspose2Parts;
-  return text;
-}
-
 }  // namespace
 
 Unit UnitFor(tensor::DType stored, tensor::DType math, const Target& target) {
@@ -488,8 +390,7 @@ std::string CpuPrelude(const Target& target, Unit unit) {
   text += lanes == 16 ? kTailsByMask : kTailsByElement;
   text += kTails;
   text += kFunctions;
-  text += Folds(lanes);
-  text += Transposes(lanes);
+  text += ShuffleText(lanes);
   switch (unit) {
     case Unit::kF32:
       text += "INLINE VF ToMath(VF v) { return v; }\n";

@@ -24,20 +24,21 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Operands 0 and 1 are input and output; `rows` is a count.
 constexpr char kWords[] = R"text(
+#define EACH_VECTOR for (i64 i = 0; i < args->rows; i += LANES)
 ENTRY void exp_of(const ph_args* args, i64, i64, void*) {
-  for (i64 i = 0; i < args->rows; i += LANES) Store(Operand<f32>(args, 1) + i, Exp(Load(Operand<f32>(args, 0) + i)));
+  EACH_VECTOR Store(Operand<f32>(args, 1) + i, Exp(Load(Operand<f32>(args, 0) + i)));
 }
 ENTRY void silu_of(const ph_args* args, i64, i64, void*) {
-  for (i64 i = 0; i < args->rows; i += LANES) Store(Operand<f32>(args, 1) + i, Silu(Load(Operand<f32>(args, 0) + i)));
+  EACH_VECTOR Store(Operand<f32>(args, 1) + i, Silu(Load(Operand<f32>(args, 0) + i)));
 }
 ENTRY void to_bf16(const ph_args* args, i64, i64, void*) {
-  for (i64 i = 0; i < args->rows; i += LANES) Store(Operand<bf16>(args, 1) + i, Load(Operand<f32>(args, 0) + i));
+  EACH_VECTOR Store(Operand<bf16>(args, 1) + i, Load(Operand<f32>(args, 0) + i));
 }
 ENTRY void to_f16(const ph_args* args, i64, i64, void*) {
-  for (i64 i = 0; i < args->rows; i += LANES) Store(Operand<f16>(args, 1) + i, Load(Operand<f32>(args, 0) + i));
+  EACH_VECTOR Store(Operand<f16>(args, 1) + i, Load(Operand<f32>(args, 0) + i));
 }
 ENTRY void from_f16(const ph_args* args, i64, i64, void*) {
-  for (i64 i = 0; i < args->rows; i += LANES) Store(Operand<f32>(args, 1) + i, Load(Operand<f16>(args, 0) + i));
+  EACH_VECTOR Store(Operand<f32>(args, 1) + i, Load(Operand<f16>(args, 0) + i));
 }
 ENTRY void transpose(const ph_args* args, i64, i64, void*) {
   VU rows[LANES];

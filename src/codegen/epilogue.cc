@@ -41,8 +41,9 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
 
 constexpr char kFinishAdd[] = R"text(
 INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF) {
-  const VF residual = LoadRun(Operand<const Residual>(args, kResidual) + row * kResidualStride + column, count);
-  StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0) + residual, count);
+  const Residual* residual = Operand<const Residual>(args, kResidual) + row * kResidualStride + column;
+  const VF y = Biased(args, part, column, count, y0) + LoadRun(residual, count);
+  StoreRun(OutputAt(args, row, column), y, count);
 }
 )text";
 

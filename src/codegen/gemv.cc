@@ -47,7 +47,7 @@ template <int ROWS> INLINE void DotRows(const Element* x, const W* const* rows, 
   }
 }
 
-// The products of columns column .. column + kRows - 1 of a part, the last column repeated where there are less.
+// The products of columns column .. column + kRows - 1 of a part, its last one repeated where there are less.
 INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   const W* weight = Operand<const W>(args, kWeight0 + part);
   const W* rows[kRows];
@@ -57,7 +57,9 @@ INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   return SumEach<kRows>(sums);
 }
 
-ENTRY void matmul_stage(const ph_args* args, i64, i64, void* scratch) { StageRow(args, 0, (Element*)scratch); }
+ENTRY void matmul_stage(const ph_args* args, i64, i64, void* scratch) {
+  StageRow(args, 0, (Element*)scratch);
+}
 
 ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scratch) {
   const Element* x = (const Element*)scratch;
@@ -149,6 +151,8 @@ std::vector<Schedule> GemvCandidates(const Spec& spec, const Target& target, con
       candidates.push_back(schedule);
     }
   }
+  candidates.push_back(candidates[0]);
+  candidates.back()["ahead"] = 2048;
   return candidates;
 }
 

@@ -44,7 +44,8 @@ INLINE Tile TileAt(i64 t) {
   return {part, column, Min(kTileHeads * kHeadDim, kColumns[part] - column)};
 }
 INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int c) {
-  return Operand<const W>(args, kWeight0 + tile.part) + (tile.column + Min(panel * kNr + c, tile.count - 1)) * kK;
+  const i64 column = tile.column + Min(panel * kNr + c, tile.count - 1);
+  return Operand<const W>(args, kWeight0 + tile.part) + column * kK;
 }
 )text";
 
@@ -183,9 +184,14 @@ MicroTile BestMicroTile(const Spec& spec, const Target& target) {
 
 }  // namespace
 
-Schedule DefaultPanel(const Spec& spec, const Target& target, const StepShape&) {
+// Does not depend on the number of rows, so that all buckets share one kernel.
+Schedule DefaultPanel(const Spec& spec, const Target& target, const StepShape& shape) {
   const MicroTile tile = BestMicroTile(spec, target);
-  return MakeSchedule(spec, tile.mr, tile.nr, 1024);
+  Schedule schedule = MakeSchedule(spec, tile.mr, tile.nr, 1024);
+  // Where columns alone do not give each thread a few tiles, rows are divided as well.
+  constexpr int64_t kTilesPerThread = 4;
+  if (Divide(spec, schedule).tiles < kTilesPerThread * shape.threads) schedule["row_block"] = 128;
+  return schedule;
 }
 
 std::vector<Schedule> PanelCandidates(const Spec& spec, const Target& target, const StepShape& shape) {
@@ -197,6 +203,10 @@ std::vector<Schedule> PanelCandidates(const Spec& spec, const Target& target, co
         candidates.push_back(schedule);
       }
     }
+  }
+  for (const auto& [name, value] : {std::pair<const char*, int64_t>{"row_block", 256}, {"prefetch", 0}}) {
+    candidates.push_back(candidates[0]);
+    candidates.back()[name] = value;
   }
   return candidates;
 }

@@ -59,8 +59,8 @@ constexpr i64 kKeyPositions = 16, kKeyDims = 2, kValuePositions = 2;
 
 INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
   const i64 block = kv_head * (capacity / kKeyPositions) + position / kKeyPositions;
-  return ((block * (kHeadDim / kKeyDims) + d / kKeyDims) * kKeyPositions + position % kKeyPositions) * kKeyDims +
-         d % kKeyDims;
+  const i64 dims = block * (kHeadDim / kKeyDims) + d / kKeyDims;
+  return (dims * kKeyPositions + position % kKeyPositions) * kKeyDims + d % kKeyDims;
 }
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
   const i64 block = kv_head * (capacity / kValuePositions) + position / kValuePositions;
@@ -172,7 +172,7 @@ template <int ROWS> INLINE void DotRows(const Element* x, const W* const* rows, 
   }
 }
 
-// The products of columns column .. column + kRows - 1 of a part, the last column repeated where there are less.
+// The products of columns column .. column + kRows - 1 of a part, its last one repeated where there are less.
 INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   const W* weight = Operand<const W>(args, kWeight0 + part);
   const W* rows[kRows];
@@ -182,7 +182,9 @@ INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   return SumEach<kRows>(sums);
 }
 
-ENTRY void matmul_stage(const ph_args* args, i64, i64, void* scratch) { StageRow(args, 0, (Element*)scratch); }
+ENTRY void matmul_stage(const ph_args* args, i64, i64, void* scratch) {
+  StageRow(args, 0, (Element*)scratch);
+}
 
 ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scratch) {
   const Element* x = (const Element*)scratch;

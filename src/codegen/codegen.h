@@ -1,0 +1,84 @@
+// Fused region + schedule -> source and launch records: the compiler's back end.
+//
+// A region is one compiled node of a graph after passes (Embedding, Matmul, Attention, SplitAttention, RmsNorm,
+// LastRow, Sample). A generated unit is self-contained C++ for one target: no includes, no libc, no globals that
+// need a loader. Bodies are written once against a small vocabulary of vector operations; a dialect's prelude
+// says what the vocabulary means on a target. Everything that the code depends on is in its text: the text, the
+// entry names and the target are the compile key.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/graph.h"
+#include "program/program.h"
+
+namespace preheat::codegen {
+
+// What a target offers. Names are those that `preheat devices` shows.
+struct Target {
+  std::string name;       // "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16"
+  int vector_bytes = 32;  // 32 or 64
+  bool bf16_dot = false;  // vdpbf16ps
+};
+// Errors: InvalidArgument naming the known targets.
+Target ParseTarget(std::string_view name);
+std::vector<std::string> TargetNames();
+
+// Named small numbers: "mr" -> 8, "nr" -> 48, "kc" -> 1024. Which names a region has is its generator's matter.
+using Schedule = std::map<std::string, int64_t>;
+std::string ToText(const Schedule& schedule);  // "kc=1024 mr=8 nr=48"
+
+// What a schedule may be chosen by, besides the region and the target.
+struct StepShape {
+  int64_t rows = 0;     // a bucket's length, 1 for decode, 0 for any
+  int64_t threads = 0;  // of the machine that will run it, as far as known; 0: not known
+};
+
+// An operand of a generated launch, by what it is in the graph.
+struct RegionOperand {
+  enum class Kind { kNode, kWorkspace, kKeyCache, kValueCache, kRotary, kIds, kState, kLogits };
+  Kind kind = Kind::kNode;
+  ir::NodeId node = ir::kNoNode;  // kNode: a Weight node, or the value's producer
+  int workspace = 0;              // kWorkspace: index into RegionCode::workspaces
+  program::Operand::Access access = program::Operand::Access::kRead;
+};
+
+struct RegionLaunch {
+  std::string entry;        // tile kernel
+  std::string stage_entry;  // or empty
+  program::TileCount tiles;
+  int64_t chunk = 1;
+  int64_t scratch_bytes = 0;
+  std::vector<RegionOperand> operands;
+};
+
+struct RegionCode {
+  std::string source;  // one unit: all entries of the region's launches
+  std::vector<RegionLaunch> launches;
+  std::vector<program::Extent> workspaces;  // buffers between the launches of this region
+};
+
+// True where the back end has a generator for the node on this target; else the node is a graph break.
+bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target);
+
+// The heuristic's choice; nothing is measured.
+Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape);
+// What the tuner tries, the heuristic's choice first. Never empty.
+std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape);
+
+// REQUIRES: CanCompile.
+RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
+                    const Schedule& schedule);
+
+// How an activation of this type lies in memory: row-major; rows padded to a whole number of vectors, so that
+// kernels may read (never use) past a row's end.
+program::Extent BufferExtent(const ir::Type& type);
+// The KV cache layout that kernels of this target use for a cache type [2, past, kv_heads, head_dim].
+program::KvLayout CacheLayout(const ir::Type& cache, const Target& target);
+
+}  // namespace preheat::codegen
