@@ -14,7 +14,7 @@ constexpr int kKeys = 6;
 constexpr int kValues = 7;
 constexpr int kOut = 8;
 constexpr i64 kColumns[] = {3072, 1024, 1024};
-constexpr int kRows = 4, kStreams = 1, kUnroll = 4, kLists = 2, kAhead = 0;
+constexpr int kRows = 8, kStreams = 8, kUnroll = 1, kLists = 2, kAhead = 0;
 constexpr float kEps = 1e-05f;
 
 constexpr i64 kWhole = kK / LANES * LANES;
