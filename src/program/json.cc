@@ -33,6 +33,7 @@ constexpr std::array<std::string_view, 3> kPerNames = {"step", "rows", "position
 constexpr std::array<std::string_view, 8> kKindNames = {"weight", "buffer", "key_cache", "value_cache",
                                                         "rotary", "ids",    "state",     "logits"};
 constexpr std::array<std::string_view, 3> kAccessNames = {"read", "write", "read_write"};
+constexpr std::array<std::string_view, 2> kStepKindNames = {"prefill", "decode"};
 constexpr std::array<std::string_view, 2> kLogitRowsNames = {"last", "all"};
 
 // ---- Writing ----
@@ -264,10 +265,11 @@ Segment ReadSegment(const Reader& in, const Program& program) {
 }
 
 Program ReadProgram(const Reader& in) {
-  in.ExpectMembers(13);
+  in.ExpectMembers(14);
   Program program;
   program.name = in.Member("name").Text();
   program.target = in.Member("target").Text();
+  program.kind = in.Member("kind").Name<StepKind>(kStepKindNames);
   program.max_rows = in.Member("max_rows").Int(0, kMaxRows);
   program.logit_rows = in.Member("logit_rows").Name<LogitRows>(kLogitRowsNames);
   program.vocab_size = in.Member("vocab_size").Int(0, kMaxCount);
@@ -306,6 +308,7 @@ std::string ToJson(const Program& program) {
   out.Key("format_version"), out.Int(kFormatVersion);
   out.Key("name"), Put(out, program.name);
   out.Key("target"), Put(out, program.target);
+  out.Key("kind"), Put(out, NameOf(kStepKindNames, program.kind));
   out.Key("max_rows"), out.Int64(program.max_rows);
   out.Key("logit_rows"), Put(out, NameOf(kLogitRowsNames, program.logit_rows));
   out.Key("vocab_size"), out.Int64(program.vocab_size);

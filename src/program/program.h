@@ -122,11 +122,13 @@ struct Segment {
   bool operator==(const Segment&) const = default;
 };
 
+enum class StepKind { kPrefill, kDecode };
 enum class LogitRows { kLast, kAll };
 
 struct Program {
-  std::string name;      // "prefill_128", "prefill_any", "decode"
-  std::string target;    // "x86-64-v4+avx512bf16": the code's instruction set
+  std::string name;    // "prefill_128", "prefill_any", "decode"
+  std::string target;  // "x86-64-v4+avx512bf16": the code's instruction set
+  StepKind kind = StepKind::kPrefill;
   int64_t max_rows = 0;  // a bucket's length, 1 for decode, 0 for any length
   LogitRows logit_rows = LogitRows::kLast;
   int64_t vocab_size = 0;

@@ -14,6 +14,7 @@ inline Program RandomProgram(std::mt19937_64& random) {
   Program program;
   program.name = pick(0, 1) ? "decode" : "prefill_any \"quoted\" \xc3\xa9";
   program.target = "x86-64-v4";
+  program.kind = pick(0, 1) ? StepKind::kPrefill : StepKind::kDecode;
   program.max_rows = pick(0, 300);
   program.logit_rows = pick(0, 1) ? LogitRows::kLast : LogitRows::kAll;
   program.vocab_size = pick(1, 1000);

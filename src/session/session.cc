@@ -70,7 +70,7 @@ LoadedCode LoadCode(device::Device& device, const std::vector<program::Program>&
 
 Session::Session(device::Device& device, std::vector<program::Program> programs, const Bindings& bindings,
                  const SessionOptions& options)
-    : device_(device), options_(options) {
+    : device_(device), options_(options), check_step_(bindings.check_step) {
   CHECK(!programs.empty());
   CheckAgreement(programs);
   Allocate(programs);
@@ -215,6 +215,7 @@ void Session::RunStep(BoundProgram& bound, std::span<const int32_t> ids) {
   ExtendRotary(length_ + rows);
   std::memcpy(ids_.data(), ids.data(), ids.size_bytes());
   device_.Run(bound.Prepare(rows, length_, capacity_));
+  if (check_step_) check_step_();
   length_ += rows;
   logit_rows_ = bound.program().logit_rows == program::LogitRows::kAll ? rows : 1;
 }

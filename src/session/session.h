@@ -24,6 +24,8 @@ struct Bindings {
   std::function<std::span<const std::byte>(const std::string& hash)> code;
   // A kernel of a module ("library:NAME").
   std::function<ph_kernel(const std::string& library, const std::string& entry)> library;
+  // After each step: throws what went wrong inside a module's kernels, which cannot throw. May be empty.
+  std::function<void()> check_step = nullptr;
 };
 
 struct SessionOptions {
@@ -62,6 +64,7 @@ class Session final : public StepRunner {
 
   device::Device& device_;
   SessionOptions options_;
+  std::function<void()> check_step_;
   std::unique_ptr<device::CodeModule> code_;
   std::vector<std::unique_ptr<BoundProgram>> programs_;
 

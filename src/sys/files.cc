@@ -241,4 +241,9 @@ std::string ParentPath(std::string_view path) {
   return std::string(path.substr(0, slash == 0 ? 1 : slash));
 }
 
+std::string FileName(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  return std::string(path.substr(path.find_last_of('/') + 1));
+}
+
 }  // namespace preheat::sys

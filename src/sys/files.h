@@ -90,5 +90,7 @@ uint64_t DiskFree(const std::string& path);
 std::string JoinPath(std::string_view folder, std::string_view name);
 // The part before the last slash: "." where there is none.
 std::string ParentPath(std::string_view path);
+// The part behind the last slash that is not at the end: "b" of "a/b" and of "a/b/".
+std::string FileName(std::string_view path);
 
 }  // namespace preheat::sys

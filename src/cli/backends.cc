@@ -1,0 +1,96 @@
+#include "cli/backends.h"
+
+#include <memory>
+#include <utility>
+
+#include "capture/llama.h"
+#include "compile/interpreter_runner.h"
+#include "eager/lower.h"
+#include "eager/module.h"
+
+namespace preheat::cli {
+namespace {
+
+using preload::StepSpec;
+
+void Add(preload::CompileCounters& sum, const preload::CompileCounters& more) {
+  sum.unique_graphs += more.unique_graphs;
+  sum.calls_captured += more.calls_captured;
+  sum.async_compile_miss += more.async_compile_miss;
+  sum.async_compile_hit += more.async_compile_hit;
+  sum.fxgraph_cache_miss += more.fxgraph_cache_miss;
+  sum.fxgraph_cache_hit += more.fxgraph_cache_hit;
+  sum.aot_cache_miss += more.aot_cache_miss;
+  sum.aot_cache_hit += more.aot_cache_hit;
+}
+
+preload::CompileFunction MakeCompile(const BackendContext& context) {
+  return [context](std::span<const StepSpec> steps) {
+    device::Device* tuning = ModeTunes(context.family.mode) ? &context.device : nullptr;
+    compile::CompilerOptions options =
+        MakeCompilerOptions(context.checkpoint, context.family, context.dtype, context.fullgraph, tuning);
+    options.threads = context.threads;
+    compile::Compiler compiler(context.store, std::move(options));
+    auto programs = compiler.Compile(steps);
+    Add(context.counters, compiler.counters());
+    return programs;
+  };
+}
+
+Backends::Library MakeEager(const BackendContext& context) {
+  auto module = std::make_shared<eager::Module>(eager::Module::Open());
+  module->SetThreads(context.threads);
+  const tensor::DType weights = context.checkpoint.dtype();
+  const tensor::DType activations = context.dtype == tensor::DType::kF32
+                                        ? tensor::DType::kF32
+                                        : eager::ActivationType(weights, module->MultipliesBf16());
+  const ir::Graph graph = capture::CaptureLlama(context.checkpoint.config(),
+                                                {.logit_rows = context.logit_rows, .weight_dtype = weights});
+  Backends::Library library;
+  library.programs.push_back(
+      eager::LowerEager(graph, {.name = "prefill_any", .max_rows = 0, .activations = activations}));
+  library.programs.push_back(
+      eager::LowerEager(graph, {.name = "decode", .max_rows = 1, .activations = activations}));
+  library.resolve = [module](const std::string& name, const std::string& entry) {
+    return module->Resolve(name, entry);
+  };
+  library.check_step = [module] { module->ThrowIfFailed(); };
+  library.release = [module] { module->ReleaseWeights(); };
+  return library;
+}
+
+std::unique_ptr<session::StepRunner> MakeInterpreter(const BackendContext& context, int64_t capacity) {
+  return std::make_unique<compile::InterpreterRunner>(
+      context.checkpoint,
+      capture::CaptureLlama(context.checkpoint.config(),
+                            {.logit_rows = context.logit_rows, .weight_dtype = context.checkpoint.dtype()}),
+      capacity);
+}
+
+// The module is opened only if a program really has a break.
+std::function<ph_kernel(const std::string&, const std::string&)> MakeBreaks(const BackendContext&) {
+  auto module = std::make_shared<std::optional<eager::Module>>();
+  return [module](const std::string& library, const std::string& entry) {
+    if (!*module) module->emplace(eager::Module::Open());
+    return (*module)->Resolve(library, entry);
+  };
+}
+
+}  // namespace
+
+compile::CompilerOptions MakeCompilerOptions(const checkpoint::Checkpoint& checkpoint,
+                                             const preload::ProgramFamily& family, tensor::DType dtype,
+                                             bool fullgraph, device::Device* tuning) {
+  return {.config = checkpoint.config(),
+          .weight_dtype = checkpoint.dtype(),
+          .dtype = dtype,
+          .family = family,
+          .fullgraph = fullgraph,
+          .tuning_device = tuning};
+}
+
+Backends FullBackends() {
+  return {.compile = MakeCompile, .eager = MakeEager, .breaks = MakeBreaks, .interpreter = MakeInterpreter};
+}
+
+}  // namespace preheat::cli

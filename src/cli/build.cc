@@ -1,0 +1,278 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "artifact/writer.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/backends.h"
+#include "cli/command.h"
+#include "cli/exit_code.h"
+#include "cli/run_request.h"
+#include "cli/version.h"
+#include "device/cpu/cpu_device.h"
+#include "hub/hub.h"
+#include "preload/provide.h"
+#include "sys/clock.h"
+#include "sys/files.h"
+
+namespace preheat::cli {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using preload::StepSpec;
+using store::EntryKind;
+
+std::vector<StepSpec> StepsToBuild(const BuildOptions& options) {
+  std::vector<StepSpec> steps;
+  if (options.shared.compile_dynamic != "true") {
+    for (int64_t length : options.prefill_lengths) steps.push_back(StepSpec::Bucket(length));
+  }
+  if (options.shared.compile_dynamic != "false") steps.push_back(StepSpec::AnyLength());
+  steps.push_back(StepSpec::Decode());
+  return steps;
+}
+
+// "native" is the best target of this machine; names may repeat and stand in any order.
+std::vector<std::string> ChooseTargets(const std::string& list, const device::Device& device) {
+  const std::vector<std::string> known = codegen::TargetNames();
+  std::vector<std::string> targets;
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    std::string name = list.substr(begin, end - begin);
+    begin = end + 1;
+    if (name.empty()) continue;
+    if (name == "native") {
+      if (device.Targets().empty()) {
+        throw MakeError(ErrorKind::kIncompatible,
+                        "--targets native: {} is older than x86-64-v3; name a target", device.name());
+      }
+      name = device.Targets().front();
+    }
+    targets.push_back(codegen::ParseTarget(name).name);
+  }
+  if (targets.empty()) {
+    throw MakeError(ErrorKind::kInvalidArgument, "--targets \"{}\": needs native or one of {}", list,
+                    fmt::join(known, ", "));
+  }
+  std::sort(targets.begin(), targets.end());
+  targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
+  return targets;
+}
+
+// Everything of one build, phase by phase.
+class Build {
+ public:
+  explicit Build(const BuildOptions& options)
+      : options_(options),
+        device_({.threads = static_cast<int>(options.shared.device.threads)}),
+        store_(store::Store::DefaultFolder()),
+        targets_(ChooseTargets(options.targets, device_)),
+        steps_(StepsToBuild(options)) {}
+
+  int Run() {
+    OpenModel();
+    ArtifactFile();
+    for (const std::string& target : targets_) CompileFor(target);
+    AddTokenizer();
+    WriteArtifact();
+    WriteMetadata();
+    Report();
+    return kExitDone;
+  }
+
+ private:
+  void Phase(const std::string& name, double seconds) const {
+    if (!options_.json && !options_.shared.device.quiet)
+      fmt::print("[build] {}: {}s\n", name, Seconds(seconds));
+    std::fflush(stdout);
+  }
+
+  void OpenModel() {
+    const double start = sys::MonotonicSeconds();
+    checkpoint_ = checkpoint::Checkpoint::Open(hub::ResolveModel(options_.shared.model_id));
+    checkpoint_->CheckComplete();
+    dtype_ = ChooseDType(options_.shared.dtype, checkpoint_->dtype());
+    Phase(
+        fmt::format("model {} ({}, {:.2f} GB)", options_.shared.model_id, tensor::Name(checkpoint_->dtype()),
+                    static_cast<double>(checkpoint_->weight_bytes()) / 1e9),
+        sys::MonotonicSeconds() - start);
+  }
+
+  void ArtifactFile() {
+    artifact::Manifest manifest;
+    manifest.model = {.id = sys::FileName(options_.shared.model_id),
+                      .config_hash = checkpoint::ConfigHash(checkpoint_->config())};
+    manifest.purpose = {.targets = targets_,
+                        .prefill_lengths = options_.prefill_lengths,
+                        .decode_length = options_.decode_length,
+                        .batch_size = options_.batch_size,
+                        .dtype = std::string(tensor::Name(dtype_)),
+                        .mode = options_.shared.compile_mode,
+                        .dynamic = options_.shared.compile_dynamic,
+                        .cache_implementation = options_.shared.cache_implementation};
+    manifest.makers.versions = {{"preheat", std::string(kVersion)},
+                                {"abi", std::to_string(PH_ABI_VERSION)},
+                                {"program", std::to_string(program::kFormatVersion)}};
+    manifest_ = std::move(manifest);
+  }
+
+  void CompileFor(const std::string& target) {
+    const double start = sys::MonotonicSeconds();
+    preload::ProgramFamily family = MakeFamily(*checkpoint_, dtype_, options_.shared.compile_mode, target);
+    const std::vector<std::string> mine = device_.Targets();
+    const bool runs_here = std::find(mine.begin(), mine.end(), target) != mine.end();
+    // What this machine cannot run it cannot measure either.
+    if (!runs_here) family.profile = std::string(preload::kDefaultProfile);
+    compile::CompilerOptions compiler_options =
+        MakeCompilerOptions(*checkpoint_, family, dtype_, options_.shared.fullgraph,
+                            runs_here && ModeTunes(options_.shared.compile_mode) ? &device_ : nullptr);
+    compiler_options.threads = device_.threads();
+    if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
+    compile::Compiler compiler(store_, std::move(compiler_options));
+    const auto compile = [&](std::span<const StepSpec> steps) { return compiler.Compile(steps); };
+    preload::CompileCounters found;
+    const auto programs = preload::ProvidePrograms(store_, family, steps_, compile, found);
+
+    for (const compile::StepTiming& step : compiler.report().steps) AddTiming(step);
+    Phase(fmt::format("{}: tuning", target), compiler.report().tune_seconds);
+    Phase(fmt::format("{}: machine code", target), compiler.report().machine_code_seconds);
+    Phase(fmt::format("{}: {} programs", target, programs.size()), sys::MonotonicSeconds() - start);
+    timings_.push_back({"tune", 0, compiler.report().tune_seconds});
+    timings_.push_back({"machine_code", 0, compiler.report().machine_code_seconds});
+    for (const std::string& text : compiler.report().graph_breaks) {
+      base::Warn("graph break: {} runs eager", text);
+    }
+    if (!compiler.ToolchainIdentity().empty()) toolchains_.push_back(compiler.ToolchainIdentity());
+    misses_ += compiler.counters().async_compile_miss;
+    Collect(family, programs);
+  }
+
+  void AddTiming(const compile::StepTiming& step) {
+    const size_t digits = step.step.find_first_of("0123456789");
+    const int64_t length = digits == std::string::npos ? 0 : std::atoll(step.step.c_str() + digits);
+    timings_.push_back({step.step == "decode" ? "decode" : "prefill", length, step.capture_seconds});
+    Phase(fmt::format("{} captured and lowered", step.step), step.capture_seconds);
+  }
+
+  // A program goes in under its own profile, and as the target's default for machines that nobody measured.
+  void Collect(const preload::ProgramFamily& family, const std::vector<program::Program>& programs) {
+    for (size_t i = 0; i < programs.size(); ++i) {
+      const std::string json = program::ToJson(programs[i]);
+      for (const std::string& profile : {family.profile, std::string(preload::kDefaultProfile)}) {
+        preload::ProgramFamily keyed = family;
+        keyed.profile = profile;
+        entries_.push_back({EntryKind::kProgram, preload::ProgramKey(keyed, steps_[i]), family.target, json});
+      }
+      for (const std::string& hash : program::CodeHashes(programs[i])) {
+        auto code = store_.Get(EntryKind::kCode, hash);
+        if (!code)
+          throw MakeError(ErrorKind::kIo,
+                          "machine code {} vanished from the store while building; build again", hash);
+        codes_.push_back({family.target, std::move(*code)});
+      }
+    }
+  }
+
+  void AddTokenizer() {
+    const std::string path = checkpoint_->folder() + "/tokenizer.json";
+    if (!sys::Exists(path)) {
+      base::Warn("{} is missing: the artifact goes without a tokenizer, and runs need --prompt-ids", path);
+      return;
+    }
+    const double start = sys::MonotonicSeconds();
+    const std::string json = sys::ReadFile(path);
+    entries_.push_back(
+        {EntryKind::kTokenizer, TokenizerKey(json), "", tokenizer::Tokenizer::Parse(json, path).Serialize()});
+    Phase("tokenizer", sys::MonotonicSeconds() - start);
+  }
+
+  void WriteArtifact() {
+    const double start = sys::MonotonicSeconds();
+    std::sort(toolchains_.begin(), toolchains_.end());
+    toolchains_.erase(std::unique(toolchains_.begin(), toolchains_.end()), toolchains_.end());
+    manifest_.makers.toolchains = toolchains_;
+    artifact::ArtifactWriter writer(manifest_);
+    for (const Entry& entry : entries_) writer.Add(entry.kind, entry.key, entry.target, entry.bytes);
+    for (const Code& code : codes_) writer.AddCode(code.target, code.bytes.span());
+    sys::MakeDirs(sys::ParentPath(options_.shared.cache_path));
+    artifact_bytes_ = static_cast<int64_t>(writer.WriteTo(options_.shared.cache_path));
+    Phase(fmt::format("artifact {} ({:.1f} KB)", options_.shared.cache_path,
+                      static_cast<double>(artifact_bytes_) / 1e3),
+          sys::MonotonicSeconds() - start);
+  }
+
+  void WriteMetadata() {
+    preload::Metadata metadata = DescribeRun(options_.shared, dtype_);
+    metadata.prefill_lengths = options_.prefill_lengths;
+    metadata.decode_length = options_.decode_length;
+    metadata.batch_size = options_.batch_size;
+    metadata.timings = timings_;
+    metadata.timestamp_utc = sys::UtcTimestamp();
+    metadata.targets = targets_;
+    for (const artifact::ManifestEntry& entry :
+         artifact::Artifact::ReadManifest(options_.shared.cache_path).entries) {
+      ++metadata.entries[std::string(store::EntryKindName(entry.kind))];
+    }
+    metadata.cache_bytes = artifact_bytes_;
+    metadata_json_ = preload::ToJson(metadata);
+    sys::MakeDirs(sys::ParentPath(options_.shared.metadata_path));
+    sys::WriteFileAtomic(options_.shared.metadata_path, metadata_json_);
+  }
+
+  void Report() const {
+    if (options_.json) {
+      fmt::print("{}", metadata_json_);
+      return;
+    }
+    fmt::print("[build] wrote {} and {}: targets {}, lengths {}, {} kernels compiled, {}s in all\n",
+               options_.shared.cache_path, options_.shared.metadata_path, fmt::join(targets_, ","),
+               fmt::join(options_.prefill_lengths, ","), misses_,
+               Seconds(sys::MonotonicSeconds() - sys::ProcessStartSeconds()));
+  }
+
+  struct Entry {
+    EntryKind kind;
+    store::Key key;
+    std::string target;
+    std::string bytes;
+  };
+  struct Code {
+    std::string target;
+    store::EntryBytes bytes;
+  };
+
+  const BuildOptions& options_;
+  device::CpuDevice device_;
+  store::Store store_;
+  std::vector<std::string> targets_;
+  std::vector<StepSpec> steps_;
+  std::optional<checkpoint::Checkpoint> checkpoint_;
+  tensor::DType dtype_ = tensor::DType::kF32;
+  artifact::Manifest manifest_;
+  std::vector<Entry> entries_;
+  std::vector<Code> codes_;
+  std::vector<preload::WarmupTiming> timings_;
+  std::vector<std::string> toolchains_;
+  int64_t misses_ = 0;
+  int64_t artifact_bytes_ = 0;
+  std::string metadata_json_;
+};
+
+}  // namespace
+
+int BuildCommand(const Words& words) {
+  const auto options = ParseBuild(words);
+  if (!options) return kExitDone;
+  ApplyDeviceOptions(options->shared.device);
+  return Build(*options).Run();
+}
+
+}  // namespace preheat::cli

@@ -1,0 +1,377 @@
+#include "cli/engine.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "cli/version.h"
+#include "device/cpu/cpu_device.h"
+#include "hub/hub.h"
+#include "sys/clock.h"
+#include "sys/cpu.h"
+#include "sys/files.h"
+#include "tensor/shape.h"
+
+namespace preheat::cli {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using preload::StepSpec;
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(sys::MonotonicSeconds()) {}
+  ~Stopwatch() { seconds_ += sys::MonotonicSeconds() - start_; }
+
+ private:
+  double& seconds_;
+  double start_;
+};
+
+}  // namespace
+
+bool ModeTunes(const std::string& mode) {
+  return mode == "max-autotune" || mode == "max-autotune-no-cudagraphs";
+}
+
+std::string CpuProfile() {
+  const sys::CpuInfo& cpu = sys::ThisCpu();
+  return fmt::format("{} family {} model {}", cpu.vendor, cpu.family, cpu.model);
+}
+
+tensor::DType ChooseDType(const std::string& option, tensor::DType weights) {
+  if (option == "auto") return weights;
+  const tensor::DType wanted = tensor::ParseDType(option).value();
+  if (wanted == weights || wanted == tensor::DType::kF32) return wanted;
+  throw MakeError(
+      ErrorKind::kUnsupported,
+      "--dtype {}: the checkpoint holds {}, and weights are used as they are; use --dtype auto, --dtype "
+      "float32, or a converted checkpoint",
+      option, tensor::Name(weights));
+}
+
+preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tensor::DType dtype,
+                                  const std::string& mode, const std::string& target) {
+  return {.config_hash = checkpoint::ConfigHash(checkpoint.config()),
+          .weight_dtype = std::string(tensor::Name(checkpoint.dtype())),
+          .dtype = std::string(tensor::Name(dtype)),
+          .mode = mode,
+          .target = target,
+          .profile = ModeTunes(mode) ? CpuProfile() : std::string(preload::kDefaultProfile)};
+}
+
+preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype) {
+  return {.model_id = shared.model_id,
+          .mode = shared.compile_mode,
+          .fullgraph = shared.fullgraph,
+          .dynamic = shared.compile_dynamic,
+          .dtype = std::string(tensor::Name(dtype)),
+          .cache_implementation = shared.cache_implementation,
+          .device_type = "cpu",
+          .device_name = sys::ThisCpu().name,
+          .versions = {{"abi", std::to_string(PH_ABI_VERSION)}, {"preheat", std::string(kVersion)}}};
+}
+
+store::Key TokenizerKey(std::string_view tokenizer_json) {
+  return store::KeyBuilder().Add("format", 1).Add("tokenizer", base::Sha256Hex(tokenizer_json)).Build();
+}
+
+Engine::Engine(const EngineRequest& request, const Backends& backends)
+    : request_(request), backends_(backends), store_(store::Store::DefaultFolder()) {
+  OpenModel();
+  if (request_.generation.execution == "compiled") OpenArtifact();
+  OpenTokenizer();
+  MakePrompt();
+  ChooseBucket();
+  CheckLengths();
+  OpenDevice();
+  MakeRunner();
+}
+
+Engine::~Engine() {
+  if (release_library_) release_library_();
+}
+
+void Engine::OpenModel() {
+  const Stopwatch watch(facts_.model_load_seconds);
+  checkpoint_ = checkpoint::Checkpoint::Open(hub::ResolveModel(request_.shared.model_id));
+  checkpoint_->CheckComplete();
+  facts_.page_cache_resident = checkpoint_->ResidentFraction();
+  dtype_ = ChooseDType(request_.shared.dtype, checkpoint_->dtype());
+  facts_.dtype = tensor::Name(dtype_);
+}
+
+void Engine::OpenArtifact() {
+  const Stopwatch watch(facts_.artifact_load_seconds);
+  metadata_ = preload::ReadMetadata(request_.shared.metadata_path);
+  if (metadata_) facts_.build_decode_length = metadata_->decode_length;
+  if (!request_.load_artifacts) return;
+  artifact_ = artifact::Artifact::Open(request_.shared.cache_path);
+  facts_.artifact_bytes = static_cast<int64_t>(artifact_->size_bytes());
+  if (!metadata_) {
+    notes_.push_back(fmt::format("metadata {} is missing: the compatibility check is skipped",
+                                 request_.shared.metadata_path));
+    return;
+  }
+  for (const std::string& line : preload::Mismatches(*metadata_, DescribeRun(request_.shared, dtype_))) {
+    notes_.push_back("artifact differs in " + line);
+  }
+}
+
+void Engine::OpenTokenizer() {
+  const Stopwatch watch(facts_.tokenizer_load_seconds);
+  const std::string path = checkpoint_->folder() + "/tokenizer.json";
+  if (!sys::Exists(path)) {
+    if (request_.generation.prompt_ids) return;
+    throw MakeError(ErrorKind::kNotFound, "{}: no such file; give --prompt-ids, or a folder with a tokenizer",
+                    path);
+  }
+  const std::string json = sys::ReadFile(path);
+  const store::Key key = TokenizerKey(json);
+  std::vector<store::EntrySource*> sources;
+  if (artifact_) sources.push_back(&*artifact_);
+  sources.push_back(&store_);
+  auto prepared = store::SourceChain(sources).Get(store::EntryKind::kTokenizer, key.name());
+  if (!prepared) {
+    tokenizer_ = tokenizer::Tokenizer::Parse(json, path);
+    return;
+  }
+  held_.push_back(std::move(*prepared));
+  tokenizer_ = tokenizer::Tokenizer::FromSerialized(held_.back().text(), "the prepared tokenizer");
+}
+
+void Engine::MakePrompt() {
+  prompt_ = request_.generation.prompt_ids ? *request_.generation.prompt_ids
+                                           : tokenizer_->Encode(request_.generation.prompt);
+  const int64_t vocab = checkpoint_->config().vocab_size;
+  for (int32_t id : prompt_) {
+    if (id < vocab) continue;
+    throw MakeError(ErrorKind::kInvalidArgument, "prompt token {} is not in the model's vocabulary of {}", id,
+                    vocab);
+  }
+}
+
+void Engine::ChooseBucket() {
+  facts_.buckets = request_.generation.prefill_buckets;
+  if (facts_.buckets.empty() && metadata_) facts_.buckets = metadata_->prefill_lengths;
+  std::sort(facts_.buckets.begin(), facts_.buckets.end());
+  if (!request_.generation.bucket_pad || request_.generation.execution != "compiled") return;
+  const auto length = static_cast<int64_t>(prompt_.size());
+  const auto bucket = std::lower_bound(facts_.buckets.begin(), facts_.buckets.end(), length);
+  if (bucket != facts_.buckets.end()) {
+    bucket_ = *bucket;
+  } else if (facts_.buckets.empty()) {
+    notes_.push_back("no buckets are known, so the prompt is not padded: give --prefill-buckets");
+  } else {
+    notes_.push_back(fmt::format("no bucket holds the prompt's {} tokens (buckets: {}): it runs unpadded",
+                                 length, fmt::join(facts_.buckets, ",")));
+  }
+}
+
+void Engine::CheckLengths() const {
+  const int64_t limit = checkpoint_->config().max_position_embeddings;
+  const auto prompt = static_cast<int64_t>(prompt_.size());
+  const int64_t wanted = prompt + request_.generation.max_new_tokens;
+  if (wanted <= limit) return;
+  throw MakeError(
+      ErrorKind::kInvalidArgument,
+      "{} prompt tokens and --max-new-tokens {} exceed the model's max_position_embeddings of {}; use a "
+      "shorter prompt or at most {} new tokens",
+      prompt, request_.generation.max_new_tokens, limit, std::max<int64_t>(0, limit - prompt));
+}
+
+int64_t Engine::Capacity() const {
+  return std::max<int64_t>(bucket_,
+                           static_cast<int64_t>(prompt_.size()) + request_.generation.max_new_tokens);
+}
+
+void Engine::OpenDevice() {
+  // Library kernels have threads of their own: ours would only be in their way.
+  const bool library = request_.generation.execution == "eager";
+  device_ = std::make_unique<device::CpuDevice>(
+      device::ThreadPoolOptions{.threads = library ? 1 : static_cast<int>(request_.shared.device.threads)});
+  facts_.device = device_->id();
+}
+
+// The programs for this prompt and no others.
+std::vector<StepSpec> Engine::NeededSteps() {
+  const auto length = static_cast<int64_t>(prompt_.size());
+  const std::string& dynamic = request_.shared.compile_dynamic;
+  const bool listed = std::binary_search(facts_.buckets.begin(), facts_.buckets.end(), length);
+  std::vector<StepSpec> steps;
+  if (request_.logit_rows == program::LogitRows::kAll) {
+    steps.push_back(StepSpec::AllLogits());
+    bucket_ = 0;
+  } else if (dynamic == "true") {
+    steps.push_back(StepSpec::AnyLength());
+    bucket_ = 0;
+  } else if (bucket_ > 0) {
+    steps.push_back(StepSpec::Bucket(bucket_));
+  } else if (listed || dynamic == "false") {
+    if (!listed)
+      notes_.push_back(
+          fmt::format("no program is listed for {} tokens: one is needed just for this", length));
+    steps.push_back(StepSpec::Bucket(length));
+  } else {
+    steps.push_back(StepSpec::AnyLength());
+  }
+  steps.push_back(StepSpec::Decode());
+  return steps;
+}
+
+void Engine::MakeRunner() {
+  const Stopwatch watch(facts_.model_load_seconds);
+  const std::string& execution = request_.generation.execution;
+  if (execution == "compiled") return MakeCompiledRunner();
+  const auto& backend_missing = execution == "eager" ? !backends_.eager : !backends_.interpreter;
+  if (backend_missing) {
+    throw MakeError(ErrorKind::kUnsupported, "--execution {}: this binary only preloads; use preheat run",
+                    execution);
+  }
+  facts_.target = execution;
+  family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, execution);
+  const BackendContext context = {.checkpoint = *checkpoint_,
+                                  .family = family_,
+                                  .dtype = dtype_,
+                                  .logit_rows = request_.logit_rows,
+                                  .fullgraph = request_.shared.fullgraph,
+                                  .device = *device_,
+                                  .store = store_,
+                                  .counters = counters_,
+                                  .threads = static_cast<int>(request_.shared.device.threads)};
+  if (execution == "interpreter") {
+    runner_ = backends_.interpreter(context, Capacity());
+    return;
+  }
+  Backends::Library library = backends_.eager(context);
+  session::Bindings bindings = MakeBindings(store_);
+  bindings.library = library.resolve;
+  bindings.check_step = library.check_step;
+  release_library_ = library.release;
+  runner_ = std::make_unique<session::Session>(
+      *device_, std::move(library.programs), bindings,
+      session::SessionOptions{.capacity = Capacity(), .piece_rows = static_cast<int64_t>(prompt_.size())});
+}
+
+void Engine::MakeCompiledRunner() {
+  std::vector<store::EntrySource*> sources;
+  if (artifact_) sources.push_back(&*artifact_);
+  sources.push_back(&store_);
+  store::SourceChain chain(sources);
+
+  const std::vector<StepSpec> steps = NeededSteps();
+  family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, "");
+  family_.target = ChooseTarget(chain, steps);
+  facts_.target = family_.target;
+  const BackendContext context = {.checkpoint = *checkpoint_,
+                                  .family = family_,
+                                  .dtype = dtype_,
+                                  .logit_rows = request_.logit_rows,
+                                  .fullgraph = request_.shared.fullgraph,
+                                  .device = *device_,
+                                  .store = store_,
+                                  .counters = counters_,
+                                  .threads = device_->threads()};
+  preload::CompileFunction compile;
+  if (!request_.generation.forbid_compile && backends_.compile) compile = backends_.compile(context);
+  if (!compile && artifact_) CheckArtifactFits();
+  auto programs = preload::ProvidePrograms(chain, family_, steps, compile, counters_);
+
+  session::Bindings bindings = MakeBindings(chain);
+  if (backends_.breaks) bindings.library = backends_.breaks(context);
+  runner_ = std::make_unique<session::Session>(
+      *device_, std::move(programs), bindings,
+      session::SessionOptions{.capacity = Capacity(),
+                              .piece_rows = std::min(kPieceRows, static_cast<int64_t>(prompt_.size()))});
+}
+
+// The best target of this machine that the sources have every program for; the best of all where there is
+// none.
+std::string Engine::ChooseTarget(store::EntrySource& source, const std::vector<StepSpec>& steps) const {
+  std::vector<std::string> targets = device_->Targets();
+  if (!request_.generation.target.empty()) {
+    device::CheckCpuTarget(request_.generation.target);
+    targets = {request_.generation.target};
+  }
+  if (targets.empty()) {
+    throw MakeError(ErrorKind::kIncompatible,
+                    "{}: this processor is older than x86-64-v3 (AVX2, FMA), which preheat needs",
+                    device_->name());
+  }
+  for (const std::string& target : targets) {
+    preload::ProgramFamily family = family_;
+    family.target = target;
+    const bool all = std::all_of(steps.begin(), steps.end(), [&](const StepSpec& step) {
+      return preload::FindProgram(source, family, step).has_value();
+    });
+    if (all) return target;
+  }
+  return targets.front();
+}
+
+// Where nothing may be compiled, an artifact for another model or machine is said to be just that.
+void Engine::CheckArtifactFits() const {
+  const artifact::Manifest& manifest = artifact_->manifest();
+  if (manifest.model.config_hash != family_.config_hash) {
+    throw MakeError(
+        ErrorKind::kIncompatible,
+        "{}: made for another model ({}): its shapes are not those of {}; build an artifact for this model",
+        request_.shared.cache_path, manifest.model.id, request_.shared.model_id);
+  }
+  const std::vector<std::string> mine = device_->Targets();
+  const auto& theirs = manifest.purpose.targets;
+  const bool any = std::any_of(theirs.begin(), theirs.end(), [&](const std::string& target) {
+    return std::find(mine.begin(), mine.end(), target) != mine.end();
+  });
+  if (any) return;
+  throw MakeError(ErrorKind::kIncompatible,
+                  "{}: made for {}, but this processor ({}) runs {}; build with --targets {}",
+                  request_.shared.cache_path, fmt::join(theirs, ", "), device_->name(), fmt::join(mine, ", "),
+                  mine.front());
+}
+
+session::Bindings Engine::MakeBindings(store::EntrySource& source) {
+  return {.weight = [this](const std::string& name, const program::Weight& weight) -> const void* {
+            const tensor::TensorView view = checkpoint_->Tensor(name, tensor::Shape(weight.shape));
+            if (view.dtype() != weight.dtype) {
+              throw MakeError(ErrorKind::kCorrupt, "{}: is {}, the program expects {}", name,
+                              tensor::Name(view.dtype()), tensor::Name(weight.dtype));
+            }
+            return view.data();
+          },
+          .code =
+              [this, &source](const std::string& hash) {
+                auto entry = source.Get(store::EntryKind::kCode, hash);
+                if (!entry) throw MakeError(ErrorKind::kCorrupt, "machine code {} is missing", hash);
+                held_.push_back(std::move(*entry));
+                return held_.back().span();
+              },
+          .library = [](const std::string& library, const std::string& entry) -> ph_kernel {
+            throw MakeError(ErrorKind::kUnsupported, "the program calls {} of library {}, which is not there",
+                            entry, library);
+          }};
+}
+
+generate::GenerateOptions Engine::MakeGenerateOptions(const GenerationOptions& generation,
+                                                      bool fixed_new_tokens) const {
+  const checkpoint::GenerationConfig& config = checkpoint_->generation_config();
+  generate::GenerateOptions options = {.max_new_tokens = generation.max_new_tokens,
+                                       .bucket = bucket_,
+                                       .fixed_new_tokens = fixed_new_tokens,
+                                       .ignore_end = generation.ignore_eos};
+  options.end_tokens.assign(checkpoint_->EosTokenIds().begin(), checkpoint_->EosTokenIds().end());
+  options.sampling.temperature = generation.temperature;
+  // transformers' own default where the model has no wish.
+  options.sampling.top_k = generation.top_k.value_or(config.top_k.value_or(50));
+  options.sampling.top_p = generation.top_p.value_or(config.top_p.value_or(1.0));
+  options.sampling.seed = static_cast<uint64_t>(generation.seed);
+  return options;
+}
+
+}  // namespace preheat::cli

@@ -1,0 +1,153 @@
+// A model made ready to generate: what run, a benchmark's child and preheat-run have in common.
+//
+// Opening goes in the order in which things are needed: model folder, artifact, tokenizer, prompt, programs
+// for just this prompt, session. What only the full binary can do (compile, run eager, interpret) comes in as
+// Backends, so that the runtime binary links none of it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "artifact/artifact.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/options.h"
+#include "device/device.h"
+#include "generate/generator.h"
+#include "preload/metadata.h"
+#include "preload/provide.h"
+#include "session/session.h"
+#include "session/step_runner.h"
+#include "store/store.h"
+#include "tokenizer/tokenizer.h"
+
+namespace preheat::cli {
+
+// What a backend gets to know.
+struct BackendContext {
+  const checkpoint::Checkpoint& checkpoint;
+  const preload::ProgramFamily& family;
+  tensor::DType dtype;
+  program::LogitRows logit_rows;
+  bool fullgraph;
+  device::Device& device;
+  store::Store& store;
+  preload::CompileCounters& counters;
+  int threads;
+};
+
+struct Backends {
+  std::function<preload::CompileFunction(const BackendContext&)> compile;
+  // Programs of library calls, and the bindings of their kernels.
+  struct Library {
+    std::vector<program::Program> programs;
+    std::function<ph_kernel(const std::string& library, const std::string& entry)> resolve;
+    std::function<void()> check_step;
+    std::function<void()> release;  // before the checkpoint is unmapped
+  };
+  std::function<Library(const BackendContext&)> eager;
+  // Kernels for graph breaks inside compiled programs.
+  std::function<std::function<ph_kernel(const std::string&, const std::string&)>(const BackendContext&)>
+      breaks;
+  std::function<std::unique_ptr<session::StepRunner>(const BackendContext&, int64_t capacity)> interpreter;
+};
+
+struct EngineRequest {
+  const SharedOptions& shared;
+  const GenerationOptions& generation;
+  bool load_artifacts = true;
+  program::LogitRows logit_rows =
+      program::LogitRows::kLast;  // kAll: every row's, by the program of any length
+};
+
+class Engine {
+ public:
+  // A prompt of no bucket runs in pieces of at most this many tokens: enough for full arithmetic speed,
+  // little enough memory.
+  static constexpr int64_t kPieceRows = 512;
+
+  // Errors: whatever is wrong with the model, the artifact, the machine or the request.
+  Engine(const EngineRequest& request, const Backends& backends);
+  ~Engine();
+
+  session::StepRunner& runner() { return *runner_; }
+  // Empty where the model has none and the prompt was given as ids.
+  const std::optional<tokenizer::Tokenizer>& tokenizer() const { return tokenizer_; }
+  const std::vector<int32_t>& prompt() const { return prompt_; }
+  int64_t bucket() const { return bucket_; }  // 0: not padded
+  // Everything but on_token and cancelled.
+  generate::GenerateOptions MakeGenerateOptions(const GenerationOptions& generation,
+                                                bool fixed_new_tokens) const;
+  // Lines that the user should see before the results.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+  // What reports say.
+  struct Facts {
+    int64_t artifact_bytes = 0;
+    double artifact_load_seconds = 0;
+    double tokenizer_load_seconds = 0;
+    double model_load_seconds = 0;
+    double page_cache_resident = 0;
+    std::string dtype;
+    std::string device;
+    std::string target;
+    std::vector<int64_t> buckets;
+    int64_t build_decode_length = 0;  // 0: not known
+  };
+  const Facts& facts() const { return facts_; }
+  const preload::CompileCounters& counters() const { return counters_; }
+
+ private:
+  void OpenModel();
+  void OpenArtifact();
+  void OpenTokenizer();
+  void MakePrompt();
+  void ChooseBucket();
+  void OpenDevice();
+  std::vector<preload::StepSpec> NeededSteps();
+  void MakeRunner();
+  void MakeCompiledRunner();
+  void CheckLengths() const;
+  std::string ChooseTarget(store::EntrySource& source, const std::vector<preload::StepSpec>& steps) const;
+  void CheckArtifactFits() const;
+  session::Bindings MakeBindings(store::EntrySource& source);
+  int64_t Capacity() const;
+
+  const EngineRequest request_;
+  const Backends backends_;
+  std::optional<checkpoint::Checkpoint> checkpoint_;
+  tensor::DType dtype_ = tensor::DType::kF32;
+  std::optional<preload::Metadata> metadata_;
+  std::optional<artifact::Artifact> artifact_;
+  store::Store store_;
+  std::vector<store::EntryBytes> held_;  // entry bytes that something points into
+  std::optional<tokenizer::Tokenizer> tokenizer_;
+  std::vector<int32_t> prompt_;
+  int64_t bucket_ = 0;
+  std::unique_ptr<device::Device> device_;
+  preload::ProgramFamily family_;
+  preload::CompileCounters counters_;
+  std::unique_ptr<session::StepRunner> runner_;
+  std::function<void()> release_library_;
+  std::vector<std::string> notes_;
+  Facts facts_;
+};
+
+// True where the compile mode measures candidates.
+bool ModeTunes(const std::string& mode);
+// The profile that schedules measured on this machine's CPU are kept under.
+std::string CpuProfile();
+// The type of the arithmetic for --dtype. Errors: Unsupported for a type that the weights would have to be
+// converted to.
+tensor::DType ChooseDType(const std::string& option, tensor::DType weights);
+// Profile and mode as the program key has them: what is not measured has the default profile.
+preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tensor::DType dtype,
+                                  const std::string& mode, const std::string& target);
+// What the metadata of a run with these options would say, as far as compatibility is concerned.
+preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype);
+// The bytes of the model's tokenizer.json, and the key of its prepared form.
+store::Key TokenizerKey(std::string_view tokenizer_json);
+
+}  // namespace preheat::cli

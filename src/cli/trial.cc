@@ -1,0 +1,39 @@
+#include "cli/trial.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "base/error.h"
+#include "cli/exit_code.h"
+#include "sys/env.h"
+#include "sys/signals.h"
+
+namespace preheat::cli {
+
+Trial RunTrial(const TrialOptions& options) {
+  const sys::InterruptFlag interrupt;
+  const sys::UniqueTempDir cache("preheat-trial");
+  sys::SpawnOptions spawn;
+  spawn.cancel = &interrupt.flag();
+  if (options.fresh_cache) spawn.env = {{"PREHEAT_CACHE_DIR", cache.path()}};
+  if (options.show) {
+    spawn.on_stdout_line = [](std::string_view line) {
+      std::fwrite(line.data(), 1, line.size(), stdout);
+      std::fputc('\n', stdout);
+    };
+  }
+  Words argv = {sys::SelfPath(), options.command};
+  argv.insert(argv.end(), options.words.begin(), options.words.end());
+  sys::SpawnResult result = sys::Spawn(argv, spawn);
+  if (interrupt.requested() || result.exit_code == kExitInterrupted) {
+    throw base::MakeError(base::ErrorKind::kInterrupted, "stopped");
+  }
+  if (!result.ok()) {
+    throw base::MakeError(base::ErrorKind::kToolFailed,
+                          "a trial's process ended with {}; all that it said:\n{}{}", result.Describe(),
+                          result.out, result.err);
+  }
+  return {.output = std::move(result.out), .wall_seconds = result.wall_seconds};
+}
+
+}  // namespace preheat::cli

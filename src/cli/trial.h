@@ -1,0 +1,27 @@
+// One trial: this program again, as a child with a fresh cache folder, its output kept.
+#pragma once
+
+#include <string>
+
+#include "cli/command.h"
+#include "sys/process.h"
+
+namespace preheat::cli {
+
+struct TrialOptions {
+  std::string command;  // "run", "benchmark"
+  Words words;
+  bool fresh_cache = true;  // else the user's own cache folder
+  bool show = false;        // pass the child's lines on as they come
+};
+
+struct Trial {
+  std::string output;
+  double wall_seconds = 0;
+};
+
+// Errors: Interrupted where the user asked to stop; ToolFailed, with the child's whole output, where it
+// failed.
+Trial RunTrial(const TrialOptions& options);
+
+}  // namespace preheat::cli

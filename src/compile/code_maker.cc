@@ -1,0 +1,80 @@
+#include "compile/code_maker.h"
+
+#include <map>
+#include <utility>
+
+#include "abi/kernel_abi.h"
+#include "base/log.h"
+#include "sys/clock.h"
+
+namespace preheat::compile {
+namespace {
+
+using store::EntryKind;
+
+std::string JoinFlags(const std::vector<std::string>& flags) {
+  std::string text;
+  for (const std::string& flag : flags) text += flag + " ";
+  return text;
+}
+
+}  // namespace
+
+const toolchain::HostCompiler& CodeMaker::Compiler() {
+  if (!compiler_) compiler_.emplace(toolchain::HostCompiler::Find());
+  return *compiler_;
+}
+
+store::Key CodeMaker::KeyOf(const std::string& text) {
+  return store::KeyBuilder()
+      .Add("abi", PH_ABI_VERSION)
+      .Add("compiler", Compiler().Identity().Text())
+      .Add("flags", JoinFlags(toolchain::HostCompiler::Flags()) + JoinFlags(toolchain::TargetFlags(target_)))
+      .Add("target", target_)
+      .AddHashOf("source", text)
+      .Build();
+}
+
+std::optional<std::string> CodeMaker::FindCode(const store::Key& key) {
+  const auto entry = store_.Get(EntryKind::kCompile, key.name());
+  if (!entry) return std::nullopt;
+  std::string hash(entry->text());
+  if (!store_.Get(EntryKind::kCode, hash)) return std::nullopt;
+  return hash;
+}
+
+std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
+  if (sources.empty()) return {};
+  const double start = sys::MonotonicSeconds();
+  std::map<std::string, std::string> hashes;  // by source text; empty: to be compiled
+  std::vector<toolchain::Unit> units;
+  std::vector<store::Key> keys;
+  for (const Source& source : sources) {
+    if (!hashes.emplace(source.text, "").second) continue;
+    store::Key key = KeyOf(source.text);
+    if (auto hash = FindCode(key)) {
+      hashes[source.text] = *hash;
+      ++found_;
+      continue;
+    }
+    units.push_back({.name = source.name, .source = source.text, .target = target_});
+    keys.push_back(std::move(key));
+  }
+  if (!units.empty()) {
+    base::Detail("compiling {} units for {}", units.size(), target_);
+    const auto compiled = Compiler().Compile(units, {.jobs = jobs_});
+    for (size_t i = 0; i < units.size(); ++i) {
+      const std::string hash = store_.PutCode(compiled[i].image);
+      store_.Put(EntryKind::kCompile, keys[i], hash);
+      hashes[units[i].source] = hash;
+    }
+    compiled_ += static_cast<int64_t>(units.size());
+  }
+  seconds_ += sys::MonotonicSeconds() - start;
+
+  std::vector<std::string> result;
+  for (const Source& source : sources) result.push_back(hashes.at(source.text));
+  return result;
+}
+
+}  // namespace preheat::compile

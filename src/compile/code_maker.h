@@ -1,0 +1,51 @@
+// Source text -> machine code in the store: each text is compiled once, on any machine that shares the store.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "store/store.h"
+#include "toolchain/host_compiler.h"
+
+namespace preheat::compile {
+
+struct Source {
+  std::string name;  // for file names and messages
+  std::string text;
+};
+
+class CodeMaker {
+ public:
+  // `store` outlives the maker. `jobs`: compiler processes at once; 0: as many as there are CPUs.
+  CodeMaker(store::Store& store, std::string target, int jobs)
+      : store_(store), target_(std::move(target)), jobs_(jobs) {}
+
+  // The hash of each source's code, in order; equal texts are compiled once. Starts no process where all is
+  // found but the one that asks the compiler who it is. Errors: NotFound where there is no compiler,
+  // ToolFailed.
+  std::vector<std::string> Make(std::span<const Source> sources);
+
+  int64_t compiled() const { return compiled_; }
+  int64_t found() const { return found_; }
+  double seconds() const { return seconds_; }
+  // Empty where no compiler was asked for.
+  std::string Identity() const { return compiler_ ? compiler_->Identity().Text() : ""; }
+
+ private:
+  const toolchain::HostCompiler& Compiler();
+  store::Key KeyOf(const std::string& text);
+  std::optional<std::string> FindCode(const store::Key& key);
+
+  store::Store& store_;
+  std::string target_;
+  int jobs_;
+  std::optional<toolchain::HostCompiler> compiler_;
+  int64_t compiled_ = 0;
+  int64_t found_ = 0;
+  double seconds_ = 0;
+};
+
+}  // namespace preheat::compile

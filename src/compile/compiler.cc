@@ -1,0 +1,157 @@
+#include "compile/compiler.h"
+
+#include <memory>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "capture/llama.h"
+#include "ir/printer.h"
+#include "passes/pipeline.h"
+#include "sys/clock.h"
+
+namespace preheat::compile {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using preload::StepSpec;
+
+// Decode attention is split over the KV cache in blocks of this many positions: a block of a 3B model's
+// layer is 128 KiB a kv head, enough to hide the start of its stream.
+constexpr int64_t kSplitBlock = 256;
+
+// bf16 products where the request and the processor have them; else everything is fp32.
+passes::Math MathFor(tensor::DType dtype, const codegen::Target& target) {
+  return dtype == tensor::DType::kBf16 && target.bf16_dot ? passes::Math::kBf16 : passes::Math::kF32;
+}
+
+}  // namespace
+
+// A step on its way to a program.
+struct Compiler::Draft {
+  StepSpec step;
+  ir::Graph graph;
+  codegen::StepShape shape;
+  std::unique_ptr<Dump> dump;
+  StepTiming timing;
+  LoweredStep lowered;
+};
+
+Compiler::Compiler(store::Store& store, CompilerOptions options)
+    : store_(store),
+      options_(std::move(options)),
+      target_(codegen::ParseTarget(options_.family.target)),
+      code_(store_, options_.family.target, options_.jobs),
+      schedules_(store_, code_,
+                 {.target = target_, .profile = options_.family.profile, .device = options_.tuning_device}) {}
+
+ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
+  const ir::Graph captured = capture::CaptureLlama(options_.config, {.logit_rows = step.logit_rows,
+                                                                     .weight_dtype = options_.weight_dtype,
+                                                                     .probe_layers = options_.probe_layers});
+  ++counters_.unique_graphs;
+  counters_.calls_captured += static_cast<int64_t>(captured.nodes.size());
+  const bool decode = step.kind == program::StepKind::kDecode;
+  passes::PipelineOptions options = {.kind = decode ? passes::StepKind::kDecode : passes::StepKind::kPrefill,
+                                     .math = MathFor(options_.dtype, target_),
+                                     .split_block = kSplitBlock};
+  if (dump.enabled()) {
+    options.dump = [&](std::string_view pass, std::string_view before, std::string_view after) {
+      dump.Graph(pass, before, after);
+    };
+  }
+  return passes::RunPasses(captured, options);
+}
+
+Compiler::Draft Compiler::Prepare(const StepSpec& step) {
+  const double start = sys::MonotonicSeconds();
+  Draft draft = {.step = step,
+                 .shape = {.rows = step.max_rows, .threads = options_.threads},
+                 .dump = std::make_unique<Dump>(options_.dump_folder, step.Name())};
+  draft.graph = Capture(step, *draft.dump);
+  draft.timing = {.step = step.Name(), .capture_seconds = sys::MonotonicSeconds() - start};
+  return draft;
+}
+
+std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps) {
+  std::vector<Draft> drafts;
+  for (const StepSpec& step : steps) drafts.push_back(Prepare(step));
+
+  std::vector<ScheduleChooser::Region> regions;
+  for (const Draft& draft : drafts) {
+    for (const ir::Block& block : draft.graph.blocks) {
+      for (ir::NodeId node : block.nodes) {
+        if (codegen::CanCompile(draft.graph, node, target_))
+          regions.push_back({&draft.graph, node, draft.shape});
+      }
+    }
+  }
+  schedules_.Measure(regions);
+
+  std::vector<Source> sources;
+  for (Draft& draft : drafts) {
+    const double start = sys::MonotonicSeconds();
+    const auto choose = [&](const ir::Graph& graph, ir::NodeId node) {
+      Choice choice = schedules_.Choose({&graph, node, draft.shape});
+      draft.dump->Schedule(RegionName(graph, node), codegen::ToText(choice.schedule), choice.reason);
+      return std::move(choice.schedule);
+    };
+    draft.lowered = Lower(draft.graph, {.name = draft.step.Name(),
+                                        .kind = draft.step.kind,
+                                        .shape = draft.shape,
+                                        .target = target_,
+                                        .logit_rows = draft.step.logit_rows,
+                                        .schedule = choose});
+    for (const std::string& text : draft.lowered.breaks) {
+      if (options_.fullgraph) {
+        throw MakeError(ErrorKind::kUnsupported,
+                        "{}: with --fullgraph every operation must compile, and this one does not: {}; use "
+                        "--no-fullgraph to run it eager",
+                        draft.step.Name(), text);
+      }
+      report_.graph_breaks.push_back(text);
+    }
+    for (const RegionUnit& unit : draft.lowered.units) sources.push_back({unit.region, unit.source});
+    counters_.fxgraph_cache_miss += static_cast<int64_t>(draft.lowered.units.size());
+    draft.dump->Units(draft.lowered.units);
+    draft.timing.capture_seconds += sys::MonotonicSeconds() - start;
+  }
+  const std::vector<std::string> hashes = code_.Make(sources);
+
+  std::vector<program::Program> programs;
+  size_t source = 0;
+  for (Draft& draft : drafts) {
+    program::Program& program = draft.lowered.program;
+    for (const RegionUnit& unit : draft.lowered.units) {
+      for (const RegionUnit::Place& place : unit.launches) {
+        program.segments[place.segment].launches[place.launch].code = hashes[source];
+      }
+      ++source;
+    }
+    Store(draft.step, program);
+    draft.dump->Program(program);
+    ++counters_.aot_cache_miss;
+    report_.steps.push_back(draft.timing);
+    programs.push_back(std::move(program));
+  }
+  counters_.async_compile_miss = code_.compiled();
+  counters_.async_compile_hit = code_.found();
+  report_.machine_code_seconds = code_.seconds();
+  report_.tune_seconds = schedules_.seconds();
+  return programs;
+}
+
+void Compiler::Store(const StepSpec& step, const program::Program& program) {
+  // A program with a graph break or a probe depends on more than its key says: it serves this run only.
+  if (options_.probe_layers) return;
+  const std::string text = program::ToJson(program);
+  store_.Put(store::EntryKind::kProgram, preload::ProgramKey(options_.family, step), text);
+  if (options_.family.profile == preload::kDefaultProfile) return;
+  preload::ProgramFamily untuned = options_.family;
+  untuned.profile = std::string(preload::kDefaultProfile);
+  store_.Put(store::EntryKind::kProgram, preload::ProgramKey(untuned, step), text);
+}
+
+}  // namespace preheat::compile

@@ -1,0 +1,84 @@
+// Checkpoint config -> programs: capture, passes, schedules, source, machine code, all through the store.
+//
+// What was made before is found again: programs by their program key, machine code by its compile key (source
+// text, compiler, flags, target), measured schedules by their tuning key. One Compiler serves one model,
+// target and mode. Not thread-safe; it starts its own compiler processes.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/config.h"
+#include "codegen/codegen.h"
+#include "compile/code_maker.h"
+#include "compile/dump.h"
+#include "compile/lower.h"
+#include "compile/schedule_chooser.h"
+#include "device/device.h"
+#include "ir/graph.h"
+#include "preload/counters.h"
+#include "preload/program_key.h"
+#include "store/store.h"
+#include "tensor/dtype.h"
+
+namespace preheat::compile {
+
+struct CompilerOptions {
+  checkpoint::ModelConfig config;
+  tensor::DType weight_dtype = tensor::DType::kBf16;
+  tensor::DType dtype = tensor::DType::kBf16;  // of the arithmetic
+  preload::ProgramFamily family;               // key parts of the above, mode and target
+  bool fullgraph = true;                       // a graph break is an error
+  bool probe_layers = false;  // show the hidden state after each layer: an operation that is not compiled
+  // Measures schedules on this device where it runs the target and the mode asks for it; else heuristics.
+  device::Device* tuning_device = nullptr;
+  int threads = 0;          // of the machine that will run the programs; 0: not known
+  int jobs = 0;             // compiler processes at once; 0: as many as there are CPUs
+  std::string dump_folder;  // graphs before and after each pass, sources, programs, schedules; empty: none
+};
+
+struct StepTiming {
+  std::string step;
+  double capture_seconds = 0;  // capture, passes, lowering
+};
+
+struct CompileReport {
+  std::vector<StepTiming> steps;
+  double machine_code_seconds = 0;  // the compiler's processes, all steps together, candidates included
+  double tune_seconds = 0;          // measuring candidates, their compiling included
+  std::vector<std::string> graph_breaks;
+};
+
+class Compiler {
+ public:
+  // `store` outlives the compiler.
+  Compiler(store::Store& store, CompilerOptions options);
+
+  // Programs of these steps, in order, all in the store afterwards, under the family's profile and, where
+  // that is a device's own, under the default profile too.
+  // Errors: Unsupported for a graph break with fullgraph; NotFound where there is no compiler; ToolFailed.
+  std::vector<program::Program> Compile(std::span<const preload::StepSpec> steps);
+
+  const preload::CompileCounters& counters() const { return counters_; }
+  const CompileReport& report() const { return report_; }
+  // Of the compiler that made the code; empty where none was needed.
+  std::string ToolchainIdentity() const { return code_.Identity(); }
+
+ private:
+  struct Draft;  // a step on its way to a program
+
+  Draft Prepare(const preload::StepSpec& step);
+  ir::Graph Capture(const preload::StepSpec& step, Dump& dump);
+  void Store(const preload::StepSpec& step, const program::Program& program);
+
+  store::Store& store_;
+  CompilerOptions options_;
+  codegen::Target target_;
+  CodeMaker code_;
+  ScheduleChooser schedules_;
+  preload::CompileCounters counters_;
+  CompileReport report_;
+};
+
+}  // namespace preheat::compile

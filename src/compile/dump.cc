@@ -1,0 +1,39 @@
+#include "compile/dump.h"
+
+#include <fmt/format.h>
+
+#include "sys/files.h"
+
+namespace preheat::compile {
+
+Dump::Dump(const std::string& folder, const std::string& step) {
+  if (folder.empty()) return;
+  folder_ = folder + "/" + step;
+  sys::MakeDirs(folder_);
+}
+
+void Dump::Graph(std::string_view pass, std::string_view before, std::string_view after) {
+  if (!enabled()) return;
+  if (graphs_ == 0) sys::WriteFileAtomic(folder_ + "/00_captured.ir", before);
+  ++graphs_;
+  if (before != after) sys::WriteFileAtomic(fmt::format("{}/{:02}_{}.ir", folder_, graphs_, pass), after);
+}
+
+void Dump::Units(const std::vector<RegionUnit>& units) {
+  if (!enabled()) return;
+  for (const RegionUnit& unit : units) {
+    sys::WriteFileAtomic(fmt::format("{}/{}.{}.cc", folder_, unit.region, unit.node), unit.source);
+  }
+}
+
+void Dump::Schedule(const std::string& region, const std::string& schedule, const std::string& reason) {
+  if (!enabled()) return;
+  schedules_ += fmt::format("{}: {}\n  {}\n", region, schedule, reason);
+  sys::WriteFileAtomic(folder_ + "/schedules.txt", schedules_);
+}
+
+void Dump::Program(const program::Program& program) {
+  if (enabled()) sys::WriteFileAtomic(folder_ + "/program.json", program::ToJson(program) + "\n");
+}
+
+}  // namespace preheat::compile

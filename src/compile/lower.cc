@@ -1,0 +1,252 @@
+#include "compile/lower.h"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "codegen/buffers.h"
+#include "eager/lower.h"
+#include "ir/printer.h"
+#include "passes/plan_memory.h"
+
+namespace preheat::compile {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using ir::NodeId;
+using ir::Op;
+using program::Operand;
+
+// Nodes that name a place and compute nothing.
+bool IsPlace(Op op) {
+  switch (op) {
+    case Op::kIds:
+    case Op::kWeight:
+    case Op::kKvCache:
+    case Op::kCarry:
+    case Op::kAppendedCache:
+      return true;
+    default:
+      return false;  // everything else computes
+  }
+}
+
+std::vector<int64_t> ConstantShape(const ir::Type& type) {
+  std::vector<int64_t> shape;
+  for (const ir::Dim& dim : type.shape) {
+    CHECK(dim.symbol == ir::Dim::Symbol::kNone);
+    shape.push_back(dim.size);
+  }
+  return shape;
+}
+
+// The cache's type: that of the first KvCache node.
+const ir::Node* FindCache(const ir::Graph& graph) {
+  for (const ir::Block& block : graph.blocks) {
+    for (NodeId id : block.nodes) {
+      if (graph[id].op == Op::kKvCache) return &graph[id];
+    }
+  }
+  return nullptr;
+}
+
+class Lowering {
+ public:
+  Lowering(const ir::Graph& graph, const LowerOptions& options) : graph_(graph), options_(options) {}
+
+  LoweredStep Run() {
+    DescribeProgram();
+    for (size_t i = 0; i < graph_.blocks.size(); ++i) LowerBlock(graph_.blocks[i]);
+    step_.program = passes::PlanMemory(std::move(step_.program));
+    return std::move(step_);
+  }
+
+ private:
+  void DescribeProgram() {
+    program::Program& program = step_.program;
+    program.name = options_.name;
+    program.target = options_.target.name;
+    program.kind = options_.kind;
+    program.max_rows = options_.shape.rows;
+    program.logit_rows = options_.logit_rows;
+    program.vocab_size = graph_[graph_.logits].type.shape.back().size;
+    program.rotary = {.inv_freq = graph_.rotary.inv_freq, .scale = graph_.rotary.scale};
+    program.layers = 0;
+    for (const ir::Block& block : graph_.blocks) {
+      if (block.repeats()) program.layers = block.repeat;
+    }
+    if (const ir::Node* cache = FindCache(graph_))
+      program.kv = codegen::CacheLayout(cache->type, options_.target);
+  }
+
+  void LowerBlock(const ir::Block& block) {
+    if (block.repeats()) BindCarried(block);
+    step_.program.segments.push_back({.repeat = block.repeats() ? block.repeat : 1});
+    for (NodeId id : block.nodes) {
+      if (IsPlace(graph_[id].op)) continue;
+      if (codegen::CanCompile(graph_, id, options_.target)) {
+        LowerRegion(id);
+      } else {
+        LowerBreak(id);
+      }
+    }
+    if (step_.program.segments.back().launches.empty()) step_.program.segments.pop_back();
+  }
+
+  // The value carried from round to round has one buffer: where it came from, where each round leaves it, and
+  // where later blocks find it.
+  void BindCarried(const ir::Block& block) {
+    const int buffer = BufferOf(block.carried);
+    buffers_[block.yield] = buffer;
+    for (NodeId id : block.nodes) {
+      if (graph_[id].op == Op::kCarry) buffers_[id] = buffer;
+    }
+    CheckCarriedIsReadBeforeYield(block);
+  }
+
+  // The result overwrites what was carried in, so nothing may read that later.
+  void CheckCarriedIsReadBeforeYield(const ir::Block& block) {
+    bool written = false;
+    for (NodeId id : block.nodes) {
+      for (NodeId input : graph_[id].inputs) {
+        if (written && graph_[input].op == Op::kCarry) {
+          throw MakeError(ErrorKind::kUnsupported,
+                          "{}: a value carried over layers is read after the layer's result was made",
+                          graph_.name);
+        }
+      }
+      written = written || id == block.yield;
+    }
+  }
+
+  void LowerRegion(NodeId id) {
+    const codegen::Schedule schedule =
+        options_.schedule ? options_.schedule(graph_, id)
+                          : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
+    const codegen::RegionCode code = codegen::Generate(graph_, id, options_.target, options_.shape, schedule);
+    std::vector<int> workspaces;
+    for (const program::Extent& extent : code.workspaces) {
+      workspaces.push_back(AddBuffer(fmt::format("{}.workspace", RegionName(graph_, id)), extent));
+    }
+    RegionUnit unit = {
+        .region = RegionName(graph_, id), .node = id, .schedule = schedule, .source = code.source};
+    auto& launches = step_.program.segments.back().launches;
+    for (const codegen::RegionLaunch& launch : code.launches) {
+      unit.launches.push_back({step_.program.segments.size() - 1, launches.size()});
+      program::Launch record = {.region = unit.region,
+                                .entry = launch.entry,
+                                .stage_entry = launch.stage_entry,
+                                .tiles = launch.tiles,
+                                .chunk = launch.chunk,
+                                .scratch_bytes = launch.scratch_bytes};
+      for (const codegen::RegionOperand& operand : launch.operands) {
+        record.operands.push_back(ToOperand(operand, workspaces));
+      }
+      launches.push_back(std::move(record));
+    }
+    step_.units.push_back(std::move(unit));
+  }
+
+  void LowerBreak(NodeId id) {
+    const std::string text =
+        fmt::format("{} : {}", ir::Info(graph_[id].op).text, ir::ToText(graph_[id].type));
+    auto launch = eager::LowerBreak(graph_, id, [&](NodeId value) {
+      const ir::Type& type = graph_[value].type;
+      const bool weight = graph_[value].op == Op::kWeight;
+      return eager::Place{
+          .operand = OperandOf(value, value == id ? Operand::Access::kWrite : Operand::Access::kRead),
+          .dtype = type.dtype,
+          .stride = weight ? type.shape.back().size : codegen::RowStride(type)};
+    });
+    if (!launch) {
+      throw MakeError(ErrorKind::kUnsupported,
+                      "{}: no compiled kernel and no library kernel runs this operation: {}",
+                      options_.target.name, text);
+    }
+    step_.program.segments.back().launches.push_back(std::move(*launch));
+    step_.breaks.push_back(text);
+  }
+
+  Operand ToOperand(const codegen::RegionOperand& operand, const std::vector<int>& workspaces) {
+    using From = codegen::RegionOperand::Kind;
+    switch (operand.kind) {
+      case From::kNode:
+        return OperandOf(operand.node, operand.access);
+      case From::kWorkspace:
+        return {Operand::Kind::kBuffer, workspaces[static_cast<size_t>(operand.workspace)], operand.access};
+      case From::kKeyCache:
+        return {Operand::Kind::kKeyCache, 0, operand.access};
+      case From::kValueCache:
+        return {Operand::Kind::kValueCache, 0, operand.access};
+      case From::kRotary:
+        return {Operand::Kind::kRotary, 0, operand.access};
+      case From::kIds:
+        return {Operand::Kind::kIds, 0, operand.access};
+      case From::kState:
+        return {Operand::Kind::kState, 0, operand.access};
+      case From::kLogits:
+        return {Operand::Kind::kLogits, 0, operand.access};
+    }
+    CHECK(false);
+  }
+
+  Operand OperandOf(NodeId id, Operand::Access access) {
+    if (id == graph_.logits) return {Operand::Kind::kLogits, 0, access};
+    if (graph_[id].op == Op::kIds) return {Operand::Kind::kIds, 0, access};
+    if (graph_[id].op == Op::kWeight) return {Operand::Kind::kWeight, WeightIndex(id), access};
+    return {Operand::Kind::kBuffer, BufferOf(id), access};
+  }
+
+  int WeightIndex(NodeId id) {
+    const ir::Node& node = graph_[id];
+    program::Weight weight = {
+        .name = node.Text("name"), .dtype = node.type.dtype, .shape = ConstantShape(node.type)};
+    auto& weights = step_.program.weights;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (weights[i] == weight) return static_cast<int>(i);
+    }
+    weights.push_back(std::move(weight));
+    return static_cast<int>(weights.size()) - 1;
+  }
+
+  int BufferOf(NodeId id) {
+    const auto found = buffers_.find(id);
+    if (found != buffers_.end()) return found->second;
+    const int buffer = AddBuffer(RegionName(graph_, id), codegen::BufferExtent(graph_[id].type));
+    buffers_[id] = buffer;
+    return buffer;
+  }
+
+  int AddBuffer(std::string name, const program::Extent& extent) {
+    step_.program.buffers.push_back({.name = std::move(name), .extent = extent});
+    return static_cast<int>(step_.program.buffers.size()) - 1;
+  }
+
+  const ir::Graph& graph_;
+  const LowerOptions& options_;
+  LoweredStep step_;
+  std::map<NodeId, int> buffers_;
+};
+
+}  // namespace
+
+std::string RegionName(const ir::Graph& graph, NodeId node) {
+  if (graph[node].op != Op::kMatmul) return std::string(ir::Info(graph[node].op).text);
+  if (node == graph.logits) return "head";
+  const std::string& epilogue = graph[node].Text("epilogue");
+  if (epilogue == "rotary_append") return "qkv";
+  if (epilogue == "silu_mul") return "gate_up";
+  if (epilogue != "add") return "matmul";
+  // Of the two residual matmuls of a layer the one behind attention is the output projection.
+  const Op input = graph[graph[node].inputs[0]].op;
+  return input == Op::kAttention || input == Op::kSplitAttention ? "attention_output" : "down";
+}
+
+LoweredStep Lower(const ir::Graph& graph, const LowerOptions& options) {
+  return Lowering(graph, options).Run();
+}
+
+}  // namespace preheat::compile

@@ -1,0 +1,232 @@
+#include "compile/region_bench.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "sys/clock.h"
+#include "sys/cpu.h"
+#include "tensor/dtype.h"
+
+namespace preheat::compile {
+namespace {
+
+// A program of any length is tuned at this many rows, decode attention at this much context.
+constexpr int64_t kRowsOfAnyLength = 512;
+constexpr int64_t kDecodePast = 1023;
+constexpr int64_t kCapacityBlock = 256;  // a multiple of every layout's block
+// A run shorter than this is mostly overhead, a longer one wastes the user's time.
+constexpr double kRunSeconds = 0.008;
+constexpr size_t kMaxCopies = 8;
+constexpr size_t kSmallestCache = size_t{32} << 20;
+
+// Random numbers of one magnitude with both signs: no zeros, no denormals, no NaN, in any float type.
+void FillPlausibly(tensor::DType dtype, std::byte* data, size_t bytes) {
+  uint32_t random = 0x9e3779b9;
+  const auto next = [&] {
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    return random;
+  };
+  switch (dtype) {
+    case tensor::DType::kF32:
+      for (size_t i = 0; i + 4 <= bytes; i += 4) {
+        const uint32_t bits = (next() & 0x807fffff) | 0x3c000000;
+        std::memcpy(data + i, &bits, 4);
+      }
+      return;
+    case tensor::DType::kBf16:
+    case tensor::DType::kF16: {
+      const uint32_t exponent = dtype == tensor::DType::kBf16 ? 0x3c003c00 : 0x24002400;
+      const uint32_t kept = dtype == tensor::DType::kBf16 ? 0x807f807f : 0x83ff83ff;
+      for (size_t i = 0; i + 4 <= bytes; i += 4) {
+        const uint32_t bits = (next() & kept) | exponent;
+        std::memcpy(data + i, &bits, 4);
+      }
+      return;
+    }
+    case tensor::DType::kI32:
+    case tensor::DType::kI64:
+    case tensor::DType::kU8:
+    case tensor::DType::kBool:
+      std::memset(data, 0, bytes);
+      return;
+  }
+}
+
+}  // namespace
+
+// Memory by operand. Weights come in copies, so that a run finds them in memory and not in a cache.
+struct RegionBench::Operands {
+  using Key = std::pair<codegen::RegionOperand::Kind, ir::NodeId>;
+  std::map<Key, std::vector<device::Buffer>> buffers;
+  std::map<const codegen::RegionCode*, std::vector<device::Buffer>> workspaces;
+  size_t copies = 1;
+};
+
+// A candidate with its launches bound to each copy of the weights.
+struct RegionBench::Bound {
+  struct Copy {
+    std::vector<void*> operands;
+    std::vector<ph_args> args;
+    std::vector<device::Launch> launches;
+  };
+  std::vector<Copy> copies;
+  size_t next_copy = 0;
+  int64_t all_tiles = 0;  // of the last launch, which is what is timed
+};
+
+RegionBench::RegionBench(device::Device& device, const ir::Graph& graph, const codegen::Target& target,
+                         const codegen::StepShape& shape)
+    : device_(device),
+      graph_(graph),
+      target_(target),
+      rows_(shape.rows > 0 ? shape.rows : kRowsOfAnyLength),
+      past_(shape.rows == 1 ? kDecodePast : 0),
+      capacity_((past_ + rows_ + kCapacityBlock - 1) / kCapacityBlock * kCapacityBlock),
+      operands_(std::make_unique<Operands>()) {}
+
+RegionBench::~RegionBench() = default;
+
+size_t RegionBench::BytesOf(const codegen::RegionOperand& operand) const {
+  using Kind = codegen::RegionOperand::Kind;
+  const auto cache_layout = [&] {
+    for (const ir::Node& node : graph_.nodes) {
+      if (node.op == ir::Op::kKvCache) return codegen::CacheLayout(node.type, target_);
+    }
+    return program::KvLayout{};
+  };
+  int64_t bytes = 0;
+  switch (operand.kind) {
+    case Kind::kNode: {
+      const ir::Node& node = graph_[operand.node];
+      if (node.op == ir::Op::kWeight) {
+        bytes = static_cast<int64_t>(tensor::Bytes(node.type.dtype));
+        for (const ir::Dim& dim : node.type.shape) bytes *= dim.size;
+      } else {
+        bytes = codegen::BufferExtent(node.type).Bytes(rows_, capacity_);
+      }
+      break;
+    }
+    case Kind::kKeyCache:
+      bytes = cache_layout().key_bytes.Bytes(rows_, capacity_);
+      break;
+    case Kind::kValueCache:
+      bytes = cache_layout().value_bytes.Bytes(rows_, capacity_);
+      break;
+    case Kind::kRotary:
+      bytes = capacity_ * 2 * static_cast<int64_t>(graph_.rotary.inv_freq.size() * sizeof(float));
+      break;
+    case Kind::kIds:
+      bytes = rows_ * static_cast<int64_t>(sizeof(int32_t));
+      break;
+    case Kind::kState:
+      bytes = sizeof(ph_state);
+      break;
+    case Kind::kLogits:
+      bytes = graph_[graph_.logits].type.shape.back().size * rows_ * static_cast<int64_t>(sizeof(float));
+      break;
+    case Kind::kWorkspace:
+      CHECK(false);
+  }
+  return static_cast<size_t>(std::max<int64_t>(64, bytes));
+}
+
+void* RegionBench::Address(const codegen::RegionOperand& operand, size_t copy) {
+  using Kind = codegen::RegionOperand::Kind;
+  const bool weight = operand.kind == Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
+  auto& buffers = operands_->buffers[{operand.kind, operand.node}];
+  const size_t wanted = weight ? operands_->copies : 1;
+  while (buffers.size() < wanted) {
+    const size_t bytes = BytesOf(operand);
+    buffers.push_back(device_.Allocate(bytes));
+    const bool number = operand.kind != Kind::kIds && operand.kind != Kind::kState;
+    const bool typed = operand.kind == Kind::kNode;
+    const tensor::DType dtype = typed ? graph_[operand.node].type.dtype : tensor::DType::kBf16;
+    if (number) FillPlausibly(dtype, buffers.back().data(), bytes);
+  }
+  return buffers[weight ? copy : 0].data();
+}
+
+RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeModule& module, size_t image) {
+  auto& workspaces = operands_->workspaces[candidate.code];
+  for (const program::Extent& extent : candidate.code->workspaces) {
+    workspaces.push_back(
+        device_.Allocate(static_cast<size_t>(std::max<int64_t>(64, extent.Bytes(rows_, capacity_)))));
+  }
+  Bound bound;
+  bound.copies.resize(operands_->copies);
+  for (size_t c = 0; c < bound.copies.size(); ++c) {
+    Bound::Copy& copy = bound.copies[c];
+    size_t operands = 0;
+    for (const codegen::RegionLaunch& launch : candidate.code->launches) operands += launch.operands.size();
+    copy.operands.reserve(operands);  // args point into it
+    copy.args.reserve(candidate.code->launches.size());
+    for (const codegen::RegionLaunch& launch : candidate.code->launches) {
+      void* const* first = copy.operands.data() + copy.operands.size();
+      for (const codegen::RegionOperand& operand : launch.operands) {
+        const bool workspace = operand.kind == codegen::RegionOperand::Kind::kWorkspace;
+        copy.operands.push_back(workspace ? workspaces[static_cast<size_t>(operand.workspace)].data()
+                                          : Address(operand, c));
+      }
+      copy.args.push_back({.operands = first, .rows = rows_, .past = past_, .capacity = capacity_});
+      copy.launches.push_back(
+          {.kernel = module.Entry(image, launch.entry),
+           .stage = launch.stage_entry.empty() ? nullptr : module.Entry(image, launch.stage_entry),
+           .args = &copy.args.back(),
+           .tiles = launch.tiles.Tiles(rows_, past_),
+           .chunk = launch.chunk});
+      device_.ReserveScratch(static_cast<size_t>(launch.scratch_bytes));
+    }
+  }
+  bound.all_tiles = bound.copies[0].launches.back().tiles;
+  return bound;
+}
+
+void RegionBench::RunCandidate(Bound& bound) {
+  Bound::Copy& copy = bound.copies[bound.next_copy];
+  bound.next_copy = (bound.next_copy + 1) % bound.copies.size();
+  device_.Run(std::span(&copy.launches.back(), 1));
+}
+
+tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune::TuneOptions& options) {
+  std::vector<std::span<const std::byte>> images;
+  size_t weight_bytes = 1;
+  for (const Candidate& candidate : candidates) images.push_back(candidate.image);
+  for (const codegen::RegionOperand& operand : candidates[0].code->launches.back().operands) {
+    const bool weight =
+        operand.kind == codegen::RegionOperand::Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
+    if (weight) weight_bytes += BytesOf(operand);
+  }
+  const size_t cache_bytes = std::max(kSmallestCache, static_cast<size_t>(sys::ThisCpu().l3_bytes));
+  operands_->copies = std::clamp<size_t>(2 * cache_bytes / weight_bytes + 1, 1, kMaxCopies);
+
+  const auto module = device_.LoadCode(images);
+  std::vector<Bound> bound;
+  std::vector<double> work;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    bound.push_back(Bind(candidates[i], *module, i));
+    // Staging is the same for all candidates: run once, not timed. The tiles are cut to a run of fair length.
+    Bound::Copy& copy = bound.back().copies[0];
+    device_.Run(std::span(copy.launches).first(copy.launches.size() - 1));
+    const int64_t all = bound.back().all_tiles;
+    const int64_t few = std::min<int64_t>(all, 2 * std::max(1, device_.threads()));
+    copy.launches.back().tiles = few;
+    device_.Run(std::span(&copy.launches.back(), 1));
+    const double start = sys::MonotonicSeconds();
+    device_.Run(std::span(&copy.launches.back(), 1));
+    const double tile_seconds = std::max(1e-9, (sys::MonotonicSeconds() - start) / static_cast<double>(few));
+    // Whole rounds of all threads, so that none idles at the end.
+    const int64_t enough = static_cast<int64_t>(kRunSeconds / tile_seconds) / few * few + few;
+    const int64_t tiles = std::min(all, enough);
+    for (Bound::Copy& each : bound.back().copies) each.launches.back().tiles = tiles;
+    work.push_back(static_cast<double>(tiles) / static_cast<double>(all));
+  }
+  return tune::Tune(
+      candidates.size(), [&](size_t i) { RunCandidate(bound[i]); }, work, options);
+}
+
+}  // namespace preheat::compile

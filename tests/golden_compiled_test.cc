@@ -1,0 +1,202 @@
+// Compiled programs against transformers: every golden case on every target that this machine runs, by
+// prefill and by decode, found again in the store, padded and not.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/error.h"
+#include "compiled_model.h"
+#include "golden.h"
+
+namespace preheat::testing {
+namespace {
+
+using checkpoint::Checkpoint;
+using preload::StepSpec;
+
+struct Subject {
+  std::string golden;
+  std::string target;
+};
+
+std::vector<Subject> Subjects() {
+  std::vector<Subject> subjects;
+  for (const std::string& golden : GoldenCaseNames()) {
+    for (const std::string& target : RunnableTargets()) subjects.push_back({golden, target});
+  }
+  return subjects;
+}
+
+GoldenCheck::Bound BoundFor(tensor::DType dtype) {
+  switch (dtype) {
+    case tensor::DType::kBf16:
+      return GoldenCheck::Bound::kBf16;
+    case tensor::DType::kF16:
+      return GoldenCheck::Bound::kF16;
+    default:
+      return GoldenCheck::Bound::kFp32;
+  }
+}
+
+std::vector<float> Copy(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
+
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+class GoldenCompiled : public ::testing::TestWithParam<Subject> {
+ protected:
+  const GoldenCase golden_ = ReadGoldenCase(GetParam().golden);
+  const Checkpoint checkpoint_ = Checkpoint::Open(golden_.model_folder);
+  store::Store store_ = store::Store::InMemory();
+
+  CompiledModel Compile(std::vector<StepSpec> steps) {
+    return CompiledModel(checkpoint_, store_, {.target = GetParam().target, .steps = std::move(steps)});
+  }
+};
+
+TEST_P(GoldenCompiled, PrefillAndDecodeStayWithinTheBounds) {
+  CompiledModel all = Compile({StepSpec::AllLogits(), StepSpec::Decode()});
+  CompiledModel last = Compile({StepSpec::AnyLength(), StepSpec::Decode()});
+  GoldenCheck prefill(golden_, BoundFor(all.dtype()));
+  GoldenCheck decode(golden_, BoundFor(all.dtype()));
+  for (const GoldenPrompt& prompt : golden_.prompts) {
+    all.session().Reset();
+    all.session().Prefill(prompt.ids, 0);
+    prefill.AddRows(prompt, all.session().logits(), 0);
+
+    // All but the first few positions by decode.
+    const size_t by_prefill = std::min<size_t>(3, prompt.ids.size());
+    last.session().Reset();
+    last.session().Prefill(std::span(prompt.ids).first(by_prefill), 0);
+    decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(by_prefill) - 1);
+    for (size_t i = by_prefill; i < prompt.ids.size(); ++i) {
+      last.session().state().token = prompt.ids[i];
+      last.session().Decode();
+      decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
+    }
+
+    // Greedy tokens by the program's own choice.
+    last.session().Reset();
+    last.session().Prefill(prompt.ids, 0);
+    std::vector<int32_t> tokens = {last.session().state().token};
+    while (tokens.size() < std::min<size_t>(24, prompt.greedy_fp32.tokens.size())) {
+      last.session().Decode();
+      tokens.push_back(last.session().state().token);
+    }
+    prefill.AddTokens(prompt, tokens);
+  }
+  EXPECT_EQ(prefill.Failures(), "");
+  EXPECT_EQ(decode.Failures(), "");
+  fmt::print("{} {}: prefill {}; decode {}\n", golden_.name, GetParam().target, prefill.Summary(),
+             decode.Summary());
+}
+
+TEST_P(GoldenCompiled, FoundAgainCompilesNothingAndGivesTheSameBits) {
+  CompiledModel cold = Compile({StepSpec::AnyLength(), StepSpec::Decode()});
+  EXPECT_EQ(cold.counters().aot_cache_miss, 2);
+  EXPECT_GT(cold.counters().async_compile_miss, 0);
+  CompiledModel warm = Compile({StepSpec::AnyLength(), StepSpec::Decode()});
+  EXPECT_EQ(warm.counters(), preload::CompileCounters{});
+  EXPECT_EQ(warm.programs(), cold.programs());
+  for (CompiledModel* model : {&cold, &warm}) {
+    model->session().Prefill(golden_.prompts[2].ids, 0);
+    model->session().Decode();
+  }
+  EXPECT_TRUE(SameBits(cold.session().logits(), warm.session().logits()));
+}
+
+TEST_P(GoldenCompiled, PaddingAndWhatLiesInItChangeNoBit) {
+  CompiledModel model = Compile({StepSpec::Bucket(128), StepSpec::Decode()});
+  const std::vector<int32_t>& ids = golden_.prompts[2].ids;  // 17 tokens in a bucket of 128
+  model.session().Prefill(ids, 128);
+  const std::vector<float> clean = Copy(model.session().logits());
+  // A longer prompt leaves its rows in every buffer and in the cache; the padding of the next one is made of
+  // them.
+  for (const GoldenPrompt& prompt : golden_.prompts) {
+    if (prompt.ids.size() != 128) continue;
+    model.session().Reset();
+    model.session().Prefill(prompt.ids, 128);
+  }
+  model.session().Reset();
+  model.session().Prefill(ids, 128);
+  EXPECT_TRUE(SameBits(clean, model.session().logits()));
+}
+
+TEST_P(GoldenCompiled, ABucketAndAnyLengthAgree) {
+  CompiledModel bucket = Compile({StepSpec::Bucket(128)});
+  CompiledModel any = Compile({StepSpec::AnyLength()});
+  const std::vector<int32_t>& ids = golden_.prompts[2].ids;
+  bucket.session().Prefill(ids, 128);
+  any.session().Prefill(ids, 0);
+  EXPECT_LE(LargestDifference(bucket.session().logits(), any.session().logits()), 1e-3);
+}
+
+TEST_P(GoldenCompiled, APromptInPiecesIsThePromptAtOnce) {
+  CompiledModel model = Compile({StepSpec::AnyLength()});
+  const std::vector<int32_t>& ids = golden_.prompts[5].ids;  // 129 tokens
+  model.session().Prefill(ids, 0);
+  const std::vector<float> whole = Copy(model.session().logits());
+  model.session().Reset();
+  for (size_t begin : {size_t{0}, size_t{50}, size_t{51}}) {
+    const size_t end = begin == 0 ? 50 : begin == 50 ? 51 : ids.size();
+    model.session().Prefill(std::span(ids).subspan(begin, end - begin), 0);
+  }
+  const double bound =
+      model.dtype() == tensor::DType::kBf16 ? 1.5 * golden_.prompts[5].bf16_max_abs_err : 1e-3;
+  EXPECT_LE(LargestDifference(whole, model.session().logits()), bound);
+}
+
+std::string SubjectName(const ::testing::TestParamInfo<Subject>& info) {
+  std::string name = info.param.golden + "_" + info.param.target;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenCompiled, ::testing::ValuesIn(Subjects()), SubjectName);
+
+TEST(GraphBreak, FullgraphRefusesAndNoFullgraphRunsTheOperationEager) {
+  const Checkpoint checkpoint = Checkpoint::Open(ReadGoldenCase("gqa3_24_8_bf16").model_folder);
+  store::Store store = store::Store::InMemory();
+  CompiledModelOptions options = {.target = RunnableTargets().back(), .probe_layers = true};
+  try {
+    CompiledModel(checkpoint, store, options);
+    FAIL() << "nothing was thrown";
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kUnsupported);
+    EXPECT_NE(error.message().find("probe"), std::string::npos) << error.message();
+  }
+  options.fullgraph = false;
+  CompiledModel broken(checkpoint, store, options);
+  EXPECT_FALSE(broken.report().graph_breaks.empty());
+  options.probe_layers = false;
+  CompiledModel whole(checkpoint, store, options);
+  EXPECT_TRUE(whole.report().graph_breaks.empty());
+  const std::vector<int32_t> ids = {0, 5, 9, 3};
+  broken.session().Prefill(ids, 0);
+  whole.session().Prefill(ids, 0);
+  EXPECT_LE(LargestDifference(broken.session().logits(), whole.session().logits()), 2e-2);
+}
+
+TEST(Dtype, Bf16WeightsInFp32ArithmeticGiveFp32Logits) {
+  const GoldenCase golden = ReadGoldenCase("config_v5_bf16");
+  const Checkpoint checkpoint = Checkpoint::Open(golden.model_folder);
+  for (const std::string& target : RunnableTargets()) {
+    store::Store store = store::Store::InMemory();
+    CompiledModel model(checkpoint, store, {.target = target, .dtype = "float32"});
+    GoldenCheck check(golden, GoldenCheck::Bound::kFp32);
+    for (const GoldenPrompt& prompt : golden.prompts) {
+      model.session().Reset();
+      model.session().Prefill(prompt.ids, 0);
+      check.AddRows(prompt, model.session().logits(), 0);
+    }
+    EXPECT_EQ(check.Failures(), "") << target;
+  }
+}
+
+}  // namespace
+}  // namespace preheat::testing
