@@ -16,7 +16,7 @@ namespace preheat::cli {
 namespace {
 
 double SinceStart() {
-  return sys::MonotonicSeconds() - sys::ProcessStartSeconds();
+  return sys::ProcessStartSeconds();
 }
 
 std::string DecodeText(const Engine& engine, const std::vector<int32_t>& ids) {

@@ -235,7 +235,7 @@ class Build {
     fmt::print("[build] wrote {} and {}: targets {}, lengths {}, {} kernels compiled, {}s in all\n",
                options_.shared.cache_path, options_.shared.metadata_path, fmt::join(targets_, ","),
                fmt::join(options_.prefill_lengths, ","), misses_,
-               Seconds(sys::MonotonicSeconds() - sys::ProcessStartSeconds()));
+               Seconds(sys::ProcessStartSeconds()));
   }
 
   struct Entry {

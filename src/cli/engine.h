@@ -73,6 +73,7 @@ class Engine {
   ~Engine();
 
   session::StepRunner& runner() { return *runner_; }
+  const checkpoint::Checkpoint& checkpoint() const { return *checkpoint_; }
   // Empty where the model has none and the prompt was given as ids.
   const std::optional<tokenizer::Tokenizer>& tokenizer() const { return tokenizer_; }
   const std::vector<int32_t>& prompt() const { return prompt_; }

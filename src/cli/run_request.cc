@@ -98,7 +98,7 @@ int RunRequest(const RunOptions& options, const Backends& backends) {
       engine.MakeGenerateOptions(options.generation, /*fixed_new_tokens=*/false);
   generate_options.on_token = [&](int32_t id) { completion.Feed(id); };
   generate_options.cancelled = [&] { return interrupt.requested(); };
-  metrics.setup_seconds = sys::MonotonicSeconds() - sys::ProcessStartSeconds();
+  metrics.setup_seconds = sys::ProcessStartSeconds();
   const generate::Generation generation =
       generate::Generate(engine.runner(), engine.prompt(), generate_options);
   metrics.completion = completion.Finish();
@@ -107,7 +107,7 @@ int RunRequest(const RunOptions& options, const Backends& backends) {
   metrics.generation_seconds = generation.seconds;
   metrics.first_token_seconds = metrics.setup_seconds + generation.first_token_seconds;
   metrics.new_tokens = static_cast<int64_t>(generation.ids.size());
-  metrics.total_script_seconds = sys::MonotonicSeconds() - sys::ProcessStartSeconds();
+  metrics.total_script_seconds = sys::ProcessStartSeconds();
   if (options.generation.print_ids) Print(fmt::format("ids: {}", fmt::join(generation.ids, ",")));
   if (!quiet) {
     Print(fmt::format("{} prompt_tokens={} (effective {}), new_tokens={}", tag,

@@ -41,6 +41,7 @@ class Lowering {
     program_.name = options_.name;
     program_.target = options_.target;
     program_.max_rows = options_.max_rows;
+    program_.kind = options_.max_rows == 1 ? program::StepKind::kDecode : program::StepKind::kPrefill;
     program_.rotary = {graph_.rotary.inv_freq, graph_.rotary.scale};
     SetLogits();
     for (size_t b = 0; b < graph_.blocks.size(); ++b) LowerBlock(b);

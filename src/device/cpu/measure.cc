@@ -16,6 +16,7 @@ namespace {
 
 // A tile of the stream kernels: large enough that starting a tile costs nothing, small enough to share out.
 constexpr int64_t kTileBytes = int64_t{1} << 20;
+constexpr int64_t kMostTiles = 4096;  // of an arithmetic kernel: a result line each
 
 // operands[0]: the buffer; operands[1]: 64 bytes a tile for a result, so that no load can be left out.
 std::byte* ResultOf(const ph_args* args, int64_t tile) {
@@ -64,52 +65,65 @@ __attribute__((target("avx512f"))) void ReadAvx512(const ph_args* args, int64_t 
   }
 }
 
-// The arithmetic kernels: independent accumulators enough to fill the pipelines (latency 4 to 6, two a
-// cycle). A tile is kSteps rounds.
-constexpr int64_t kSteps = 20000;
-constexpr int kAccumulators = 16;
+// The arithmetic kernels: twelve independent accumulators fill the pipelines (latency 4 to 6, two a cycle).
+// They are named one by one in one asm statement, because an array of them would live in memory. A tile is
+// kSteps rounds.
+constexpr int64_t kSteps = 1000000;
+constexpr int kAccumulators = 12;
+
+// "op %12, %12, %0" to "op %12, %12, %11".
+#define PREHEAT_TWELVE(op)                                                                       \
+  op " %12, %12, %0\n\t" op " %12, %12, %1\n\t" op " %12, %12, %2\n\t" op " %12, %12, %3\n\t" op \
+     " %12, %12, %4\n\t" op " %12, %12, %5\n\t" op " %12, %12, %6\n\t" op " %12, %12, %7\n\t" op \
+     " %12, %12, %8\n\t" op " %12, %12, %9\n\t" op " %12, %12, %10\n\t" op " %12, %12, %11"
 
 __attribute__((target("avx512f,avx512bf16"))) void Bf16Dot(const ph_args* args, int64_t begin, int64_t end,
                                                            void*) {
-  __m512 sums[kAccumulators];
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
-  __m512i a = _mm512_set1_epi32(0x3f803f80);  // ones
+  __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
+  __m512 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  const __m512i a = _mm512_set1_epi32(0x3f803f80);  // ones
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-#pragma GCC unroll 16
-    for (auto& sum : sums) asm volatile("vdpbf16ps %1, %1, %0" : "+v"(sum) : "v"(a));
+    asm volatile(PREHEAT_TWELVE("vdpbf16ps")
+                 : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8),
+                   "+v"(s9), "+v"(s10), "+v"(s11)
+                 : "v"(a));
   }
-  for (int i = 1; i < kAccumulators; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  _mm512_store_ps(ResultOf(args, begin), sums[0]);
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  _mm512_store_ps(ResultOf(args, begin), s0);
 }
 constexpr double kBf16FlopsPerStep = kAccumulators * 32 * 2.0;
 
 __attribute__((target("avx512f"))) void Fma512(const ph_args* args, int64_t begin, int64_t end, void*) {
-  __m512 sums[kAccumulators];
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
-  __m512 a = _mm512_set1_ps(1);
+  __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
+  __m512 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  const __m512 a = _mm512_set1_ps(1);
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-#pragma GCC unroll 16
-    for (auto& sum : sums) asm volatile("vfmadd231ps %1, %1, %0" : "+v"(sum) : "v"(a));
+    asm volatile(PREHEAT_TWELVE("vfmadd231ps")
+                 : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8),
+                   "+v"(s9), "+v"(s10), "+v"(s11)
+                 : "v"(a));
   }
-  for (int i = 1; i < kAccumulators; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  _mm512_store_ps(ResultOf(args, begin), sums[0]);
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  _mm512_store_ps(ResultOf(args, begin), s0);
 }
 constexpr double kFma512FlopsPerStep = kAccumulators * 16 * 2.0;
 
-// 16 ymm registers only: 12 accumulators.
-constexpr int kAccumulators256 = 12;
 __attribute__((target("avx2,fma"))) void Fma256(const ph_args* args, int64_t begin, int64_t end, void*) {
-  __m256 sums[kAccumulators256];
-  for (auto& sum : sums) sum = _mm256_setzero_ps();
-  __m256 a = _mm256_set1_ps(1);
+  __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
+  __m256 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  const __m256 a = _mm256_set1_ps(1);
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-#pragma GCC unroll 12
-    for (auto& sum : sums) asm volatile("vfmadd231ps %1, %1, %0" : "+x"(sum) : "x"(a));
+    asm volatile(PREHEAT_TWELVE("vfmadd231ps")
+                 : "+x"(s0), "+x"(s1), "+x"(s2), "+x"(s3), "+x"(s4), "+x"(s5), "+x"(s6), "+x"(s7), "+x"(s8),
+                   "+x"(s9), "+x"(s10), "+x"(s11)
+                 : "x"(a));
   }
-  for (int i = 1; i < kAccumulators256; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
-  _mm256_store_ps(reinterpret_cast<float*>(ResultOf(args, begin)), sums[0]);
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  _mm256_store_ps(reinterpret_cast<float*>(ResultOf(args, begin)), s0);
 }
-constexpr double kFma256FlopsPerStep = kAccumulators256 * 8 * 2.0;
+constexpr double kFma256FlopsPerStep = kAccumulators * 8 * 2.0;
+
+#undef PREHEAT_TWELVE
 
 double SecondsOf(ThreadPool& pool, const Launch& launch) {
   const auto begin = std::chrono::steady_clock::now();
@@ -117,62 +131,63 @@ double SecondsOf(ThreadPool& pool, const Launch& launch) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// Kernels are interleaved over the repeats: a slow moment of a shared machine then hits all of them.
-double BestRead(ThreadPool& pool, const ph_args& args, int64_t tiles, int repeats) {
+}  // namespace
+
+CpuProbe::CpuProbe(size_t buffer_bytes)
+    : tiles_(std::max<int64_t>(1, static_cast<int64_t>(buffer_bytes) / kTileBytes)),
+      data_(AllocateHostMemory(static_cast<size_t>(tiles_ * kTileBytes))),
+      results_(AllocateHostMemory(static_cast<size_t>(std::max<int64_t>(tiles_, kMostTiles)) * 64)) {
+  std::memset(data_.data(), 1, data_.size());  // pages of their own: untouched ones are all one page of zeros
+}
+
+double CpuProbe::ReadBytesPerSecond(ThreadPool& pool) {
+  const sys::CpuFeatures& cpu = sys::ThisCpu().features;
+  if (!cpu.avx2) return 0;
   std::vector<ph_kernel> kernels = {ReadAvx2<1>, ReadAvx2<2>, ReadAvx2<4>, ReadAvx2<8>};
-  if (sys::ThisCpu().features.avx512f) {
+  if (cpu.avx512f) {
     kernels.insert(kernels.end(), {ReadAvx512<1>, ReadAvx512<2>, ReadAvx512<4>, ReadAvx512<8>});
   }
+  void* operands[] = {data_.data(), results_.data()};
+  const ph_args args = {.operands = operands};
   double best = 0;
-  for (int repeat = 0; repeat < repeats; ++repeat) {
-    for (const ph_kernel kernel : kernels) {
-      Launch launch;
-      launch.kernel = kernel;
-      launch.args = &args;
-      launch.tiles = tiles;
-      best = std::max(best, static_cast<double>(tiles * kTileBytes) / SecondsOf(pool, launch));
-    }
+  for (const ph_kernel kernel : kernels) {
+    const double seconds = SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles_});
+    best = std::max(best, static_cast<double>(tiles_ * kTileBytes) / seconds);
   }
   return best;
 }
 
-}  // namespace
-
-CpuRates MeasureCpu(ThreadPool& pool, const MeasureOptions& options) {
+double CpuProbe::Bf16FlopsPerSecond(ThreadPool& pool) {
   const sys::CpuFeatures& cpu = sys::ThisCpu().features;
-  if (!cpu.avx2 || !cpu.fma) return {};
-  const int64_t tiles = std::max<int64_t>(1, static_cast<int64_t>(options.buffer_bytes) / kTileBytes);
-  const Buffer data = AllocateHostMemory(static_cast<size_t>(tiles * kTileBytes));
-  const Buffer results = AllocateHostMemory(static_cast<size_t>(std::max<int64_t>(tiles, 4096)) * 64);
-  std::memset(data.data(), 1, data.size());  // pages of their own: untouched ones are all one page of zeros
-  void* operands[] = {data.data(), results.data()};
-  ph_args args = {};
-  args.operands = operands;
-
-  CpuRates rates;
-  rates.read_bytes_per_s = BestRead(pool, args, tiles, options.repeats);
-  ThreadPool one({.threads = 1});
-  rates.read_bytes_per_s_1thread = BestRead(one, args, tiles, options.repeats);
-  rates.read_bytes_per_s = std::max(rates.read_bytes_per_s, rates.read_bytes_per_s_1thread);
-
-  Launch launch;
-  launch.args = &args;
-  launch.chunk = 1;
-  launch.tiles = 16 * pool.threads();
+  if (!cpu.avx2 || !cpu.fma) return 0;
+  ph_kernel kernel = Fma256;
   double flops_per_step = kFma256FlopsPerStep;
-  launch.kernel = Fma256;
   if (cpu.avx512f) {
-    launch.kernel = Fma512;
+    kernel = Fma512;
     flops_per_step = kFma512FlopsPerStep;
   }
   if (cpu.avx512bf16) {
-    launch.kernel = Bf16Dot;
+    kernel = Bf16Dot;
     flops_per_step = kBf16FlopsPerStep;
   }
-  const double flops = static_cast<double>(launch.tiles * kSteps) * flops_per_step;
-  for (int repeat = 0; repeat < 2 * options.repeats; ++repeat) {
-    rates.bf16_flops_per_s = std::max(rates.bf16_flops_per_s, flops / SecondsOf(pool, launch));
+  void* operands[] = {data_.data(), results_.data()};
+  const ph_args args = {.operands = operands};
+  const int64_t tiles = std::min<int64_t>(kMostTiles, 8 * pool.threads());
+  const double seconds = SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles, .chunk = 1});
+  return static_cast<double>(tiles * kSteps) * flops_per_step / seconds;
+}
+
+// The probes take turns over the repeats: a slow moment of a shared machine then hits all of them.
+CpuRates MeasureCpu(ThreadPool& pool, const MeasureOptions& options) {
+  CpuProbe probe(options.buffer_bytes);
+  ThreadPool one({.threads = 1});
+  CpuRates rates;
+  for (int repeat = 0; repeat < options.repeats; ++repeat) {
+    rates.read_bytes_per_s_1thread = std::max(rates.read_bytes_per_s_1thread, probe.ReadBytesPerSecond(one));
+    rates.read_bytes_per_s = std::max(rates.read_bytes_per_s, probe.ReadBytesPerSecond(pool));
+    rates.bf16_flops_per_s = std::max(rates.bf16_flops_per_s, probe.Bf16FlopsPerSecond(pool));
   }
+  rates.read_bytes_per_s = std::max(rates.read_bytes_per_s, rates.read_bytes_per_s_1thread);
   return rates;
 }
 

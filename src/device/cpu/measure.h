@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "device/cpu/thread_pool.h"
+#include "device/device.h"
 
 namespace preheat::device {
 
@@ -17,6 +19,21 @@ struct CpuRates {
 struct MeasureOptions {
   size_t buffer_bytes = size_t{1} << 30;  // well beyond any cache
   int repeats = 5;                        // of each stream kernel; the best counts
+};
+
+// One measurement at a time, for ratios: what is compared runs between two of them.
+class CpuProbe {
+ public:
+  // Takes memory of that size and touches it.
+  explicit CpuProbe(size_t buffer_bytes);
+  // The best of one pass of each stream kernel, and one pass of the arithmetic kernel (about 20 ms).
+  double ReadBytesPerSecond(ThreadPool& pool);
+  double Bf16FlopsPerSecond(ThreadPool& pool);
+
+ private:
+  int64_t tiles_;
+  Buffer data_;
+  Buffer results_;
 };
 
 // The best of several stream kernels (AVX2 and AVX-512 loads; one, two, four and eight streams a thread).
