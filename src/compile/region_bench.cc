@@ -18,51 +18,51 @@ constexpr int64_t kRowsOfAnyLength = 512;
 constexpr int64_t kDecodePast = 1023;
 constexpr int64_t kCapacityBlock = 256;  // a multiple of every layout's block
 // A run shorter than this is mostly overhead, a longer one wastes the user's time.
-constexpr double kRunSeconds = 0.008;
+constexpr double kRunSeconds = 0.006;
 constexpr size_t kMaxCopies = 8;
 constexpr size_t kSmallestCache = size_t{32} << 20;
+constexpr size_t kWeightAlignment = 4096;
 
-// Random numbers of one magnitude with both signs: no zeros, no denormals, no NaN, in any float type.
-void FillPlausibly(tensor::DType dtype, std::byte* data, size_t bytes) {
+// Random numbers of one magnitude with both signs: no zeros, no denormals, no NaN, whether they are read as
+// bf16, f16 or f32. A megabyte of them, over and over.
+void FillPlausibly(std::byte* data, size_t bytes) {
+  constexpr size_t kPatternBytes = size_t{1} << 20;
   uint32_t random = 0x9e3779b9;
-  const auto next = [&] {
+  const size_t pattern = std::min(bytes, kPatternBytes);
+  for (size_t i = 0; i + 4 <= pattern; i += 4) {
     random ^= random << 13;
     random ^= random >> 17;
     random ^= random << 5;
-    return random;
-  };
-  switch (dtype) {
-    case tensor::DType::kF32:
-      for (size_t i = 0; i + 4 <= bytes; i += 4) {
-        const uint32_t bits = (next() & 0x807fffff) | 0x3c000000;
-        std::memcpy(data + i, &bits, 4);
-      }
-      return;
-    case tensor::DType::kBf16:
-    case tensor::DType::kF16: {
-      const uint32_t exponent = dtype == tensor::DType::kBf16 ? 0x3c003c00 : 0x24002400;
-      const uint32_t kept = dtype == tensor::DType::kBf16 ? 0x807f807f : 0x83ff83ff;
-      for (size_t i = 0; i + 4 <= bytes; i += 4) {
-        const uint32_t bits = (next() & kept) | exponent;
-        std::memcpy(data + i, &bits, 4);
-      }
-      return;
-    }
-    case tensor::DType::kI32:
-    case tensor::DType::kI64:
-    case tensor::DType::kU8:
-    case tensor::DType::kBool:
-      std::memset(data, 0, bytes);
-      return;
+    const uint32_t bits = (random & 0x807f807f) | 0x3c003c00;
+    std::memcpy(data + i, &bits, 4);
+  }
+  for (size_t done = pattern; done < bytes; done += pattern) {
+    std::memcpy(data + done, data, std::min(pattern, bytes - done));
   }
 }
 
 }  // namespace
 
+void WeightPool::Reset(size_t bytes_needed) {
+  used_ = 0;
+  if (bytes_needed <= buffer_.size()) return;
+  buffer_ = device_.Allocate(bytes_needed);
+  FillPlausibly(buffer_.data(), buffer_.size());
+}
+
+void* WeightPool::Take(size_t bytes) {
+  CHECK(bytes <= buffer_.size());
+  if (used_ + bytes > buffer_.size()) used_ = 0;
+  void* taken = buffer_.data() + used_;
+  used_ += (bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
+  return taken;
+}
+
 // Memory by operand. Weights come in copies, so that a run finds them in memory and not in a cache.
 struct RegionBench::Operands {
   using Key = std::pair<codegen::RegionOperand::Kind, ir::NodeId>;
-  std::map<Key, std::vector<device::Buffer>> buffers;
+  std::map<Key, device::Buffer> buffers;
+  std::map<ir::NodeId, std::vector<void*>> weights;  // by copy
   std::map<const codegen::RegionCode*, std::vector<device::Buffer>> workspaces;
   size_t copies = 1;
 };
@@ -79,9 +79,10 @@ struct RegionBench::Bound {
   int64_t all_tiles = 0;  // of the last launch, which is what is timed
 };
 
-RegionBench::RegionBench(device::Device& device, const ir::Graph& graph, const codegen::Target& target,
-                         const codegen::StepShape& shape)
+RegionBench::RegionBench(device::Device& device, WeightPool& pool, const ir::Graph& graph,
+                         const codegen::Target& target, const codegen::StepShape& shape)
     : device_(device),
+      pool_(pool),
       graph_(graph),
       target_(target),
       rows_(shape.rows > 0 ? shape.rows : kRowsOfAnyLength),
@@ -137,18 +138,18 @@ size_t RegionBench::BytesOf(const codegen::RegionOperand& operand) const {
 
 void* RegionBench::Address(const codegen::RegionOperand& operand, size_t copy) {
   using Kind = codegen::RegionOperand::Kind;
-  const bool weight = operand.kind == Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
-  auto& buffers = operands_->buffers[{operand.kind, operand.node}];
-  const size_t wanted = weight ? operands_->copies : 1;
-  while (buffers.size() < wanted) {
-    const size_t bytes = BytesOf(operand);
-    buffers.push_back(device_.Allocate(bytes));
-    const bool number = operand.kind != Kind::kIds && operand.kind != Kind::kState;
-    const bool typed = operand.kind == Kind::kNode;
-    const tensor::DType dtype = typed ? graph_[operand.node].type.dtype : tensor::DType::kBf16;
-    if (number) FillPlausibly(dtype, buffers.back().data(), bytes);
+  if (operand.kind == Kind::kNode && graph_[operand.node].op == ir::Op::kWeight) {
+    auto& copies = operands_->weights[operand.node];
+    while (copies.size() <= copy) copies.push_back(pool_.Take(BytesOf(operand)));
+    return copies[copy];
   }
-  return buffers[weight ? copy : 0].data();
+  device::Buffer& buffer = operands_->buffers[{operand.kind, operand.node}];
+  if (buffer.data() == nullptr) {
+    buffer = device_.Allocate(BytesOf(operand));
+    if (operand.kind != Kind::kIds && operand.kind != Kind::kState)
+      FillPlausibly(buffer.data(), buffer.size());
+  }
+  return buffer.data();
 }
 
 RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeModule& module, size_t image) {
@@ -194,15 +195,20 @@ void RegionBench::RunCandidate(Bound& bound) {
 
 tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune::TuneOptions& options) {
   std::vector<std::span<const std::byte>> images;
-  size_t weight_bytes = 1;
   for (const Candidate& candidate : candidates) images.push_back(candidate.image);
-  for (const codegen::RegionOperand& operand : candidates[0].code->launches.back().operands) {
-    const bool weight =
-        operand.kind == codegen::RegionOperand::Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
-    if (weight) weight_bytes += BytesOf(operand);
+  std::map<ir::NodeId, size_t> weights;  // bytes, a page more for alignment
+  for (const codegen::RegionLaunch& launch : candidates[0].code->launches) {
+    for (const codegen::RegionOperand& operand : launch.operands) {
+      const bool weight =
+          operand.kind == codegen::RegionOperand::Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
+      if (weight) weights[operand.node] = BytesOf(operand) + kWeightAlignment;
+    }
   }
+  size_t weight_bytes = kWeightAlignment;
+  for (const auto& [node, bytes] : weights) weight_bytes += bytes;
   const size_t cache_bytes = std::max(kSmallestCache, static_cast<size_t>(sys::ThisCpu().l3_bytes));
   operands_->copies = std::clamp<size_t>(2 * cache_bytes / weight_bytes + 1, 1, kMaxCopies);
+  pool_.Reset(operands_->copies * weight_bytes);
 
   const auto module = device_.LoadCode(images);
   std::vector<Bound> bound;

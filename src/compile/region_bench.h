@@ -13,10 +13,25 @@
 
 namespace preheat::compile {
 
+// Memory that stands for weights: filled once, used by every region of a tuning session.
+class WeightPool {
+ public:
+  explicit WeightPool(device::Device& device) : device_(device) {}
+  // The next `bytes` of the pool, from its begin again where it is used up; grows where it is too small.
+  void* Take(size_t bytes);
+  // Begins anew: pointers from before are for a region that is done.
+  void Reset(size_t bytes_needed);
+
+ private:
+  device::Device& device_;
+  device::Buffer buffer_;
+  size_t used_ = 0;
+};
+
 class RegionBench {
  public:
-  // `graph` and `device` outlive the bench.
-  RegionBench(device::Device& device, const ir::Graph& graph, const codegen::Target& target,
+  // `graph`, `pool` and `device` outlive the bench.
+  RegionBench(device::Device& device, WeightPool& pool, const ir::Graph& graph, const codegen::Target& target,
               const codegen::StepShape& shape);
   ~RegionBench();
 
@@ -36,6 +51,7 @@ class RegionBench {
   void RunCandidate(Bound& bound);
 
   device::Device& device_;
+  WeightPool& pool_;
   const ir::Graph& graph_;
   const codegen::Target& target_;
   int64_t rows_;

@@ -17,6 +17,9 @@ namespace {
 using codegen::Schedule;
 using store::EntryKind;
 
+// One time of a candidate: long enough that an interruption of a shared machine does not fill it.
+constexpr double kLeastSeconds = 0.004;
+
 std::string AttributeText(const ir::Attribute& attribute) {
   if (const auto* text = std::get_if<std::string>(&attribute)) return *text;
   if (const auto* number = std::get_if<int64_t>(&attribute)) return std::to_string(*number);
@@ -106,6 +109,7 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
   if (jobs.empty()) return;
 
   const std::vector<std::string> hashes = code_.Make(sources);
+  WeightPool weights(*options_.device);
   base::Progress progress("tuning", static_cast<int64_t>(jobs.size()));
   for (const Job& job : jobs) {
     progress.SetNote(RegionName(*job.region->graph, job.region->node));
@@ -116,8 +120,9 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
       images.push_back(std::move(*store_.Get(EntryKind::kCode, hashes[job.first_source + i])));
       candidates.push_back({&job.code[i], images.back().span()});
     }
-    RegionBench bench(*options_.device, *job.region->graph, options_.target, job.region->shape);
-    const tune::Outcome outcome = bench.Run(candidates, {.clock = sys::MonotonicSeconds});
+    RegionBench bench(*options_.device, weights, *job.region->graph, options_.target, job.region->shape);
+    const tune::Outcome outcome =
+        bench.Run(candidates, {.least_seconds = kLeastSeconds, .clock = sys::MonotonicSeconds});
     const Schedule& winner = job.candidates[outcome.winner];
     store_.Put(EntryKind::kTuning, job.key, codegen::ToText(winner));
     measured_[job.key.name()] = {winner, MeasuredReason(job.candidates, outcome)};

@@ -10,13 +10,23 @@ namespace {
 
 double Median(std::vector<double> times) {
   CHECK(!times.empty());
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>((times.size() - 1) / 2);
   std::nth_element(times.begin(), middle, times.end());
   return *middle;
 }
 
-double Best(const std::vector<double>& times) {
-  return *std::min_element(times.begin(), times.end());
+// The best of as many runs as take `least_seconds` together.
+double BestOfRuns(const std::function<void()>& run, const TuneOptions& options) {
+  double best = 0;
+  const double start = options.clock();
+  double now = start;
+  do {
+    const double begin = now;
+    run();
+    now = options.clock();
+    if (best == 0 || now - begin < best) best = now - begin;
+  } while (now - start < options.least_seconds);
+  return best;
 }
 
 }  // namespace
@@ -33,18 +43,17 @@ Outcome Tune(size_t candidates, const std::function<void(size_t)>& run, std::spa
   for (int round = 0; round < options.rounds && left.size() > 1; ++round) {
     for (size_t turn = 0; turn < left.size(); ++turn) {
       const size_t i = left[(turn + static_cast<size_t>(round)) % left.size()];
-      const double start = options.clock();
-      run(i);
-      times[i].push_back((options.clock() - start) / work[i]);
+      times[i].push_back(BestOfRuns([&] { run(i); }, options) / work[i]);
     }
+    if (round == 0) continue;
     // The slower half, but only those that are clearly slower: noise alone removes nobody.
     std::vector<size_t> ranked = left;
     std::stable_sort(ranked.begin(), ranked.end(),
-                     [&](size_t a, size_t b) { return Best(times[a]) < Best(times[b]); });
-    const double limit = Best(times[ranked.front()]) * options.clearly;
+                     [&](size_t a, size_t b) { return Median(times[a]) < Median(times[b]); });
+    const double limit = Median(times[ranked.front()]) * options.clearly;
     const size_t keep = (ranked.size() + 1) / 2;
     ranked.erase(std::remove_if(ranked.begin() + static_cast<std::ptrdiff_t>(keep), ranked.end(),
-                                [&](size_t i) { return Best(times[i]) > limit; }),
+                                [&](size_t i) { return Median(times[i]) > limit; }),
                  ranked.end());
     std::sort(ranked.begin(), ranked.end());
     left = std::move(ranked);

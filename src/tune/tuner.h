@@ -15,8 +15,9 @@
 namespace preheat::tune {
 
 struct TuneOptions {
-  int rounds = 5;         // at most
-  double clearly = 1.05;  // a candidate may drop out where its best is this much worse than the best of all
+  int rounds = 5;            // at most
+  double clearly = 1.05;     // a candidate may drop out where it is this much worse than the best of all
+  double least_seconds = 0;  // a time is the best of as many runs as take this long together; at least one
   // Seconds of now; the test's own clock, or sys::MonotonicSeconds.
   std::function<double()> clock;
 };

@@ -28,7 +28,7 @@ TEST(Tune, TheFastestWins) {
 TEST(Tune, SlowCandidatesDropOut) {
   FakeMachine machine{.cost = [](size_t i, int) { return i < 2 ? 1.0 : 10.0; }};
   const Outcome outcome = machine.Run(8, 6);
-  EXPECT_EQ(outcome.candidates[7].rounds, 1);
+  EXPECT_EQ(outcome.candidates[7].rounds, 2);
   EXPECT_EQ(outcome.candidates[0].rounds, 6);
 }
 
@@ -47,6 +47,16 @@ TEST(Tune, OneSpikeDoesNotDecide) {
   FakeMachine machine{
       .cost = [](size_t i, int run) { return i == 0 && run == 2 ? 50.0 : 1.0 + static_cast<double>(i); }};
   EXPECT_EQ(machine.Run(2, 5).winner, 0u);
+}
+
+TEST(Tune, ShortRunsAreRepeatedAndTheBestCounts) {
+  FakeMachine machine{
+      .cost = [](size_t i, int run) { return run % 3 == 0 ? 5.0 : 1.0 + static_cast<double>(i); }};
+  const std::vector<double> work = {1, 1};
+  const Outcome outcome = Tune(2, [&](size_t i) { machine.now += machine.cost(i, machine.runs[i]++); }, work,
+                               {.rounds = 3, .least_seconds = 7, .clock = [&] { return machine.now; }});
+  EXPECT_DOUBLE_EQ(outcome.candidates[0].median_seconds, 1.0);
+  EXPECT_DOUBLE_EQ(outcome.candidates[1].median_seconds, 2.0);
 }
 
 TEST(Tune, PartsOfTheWorkCompareAsWholes) {
