@@ -30,6 +30,9 @@ struct Options {
   bool load = false;
 };
 
+// Of a gigabyte each: about as long as the decode steps between.
+constexpr int kReadPasses = 12;
+
 // Bytes of anonymous memory of this process: what is not mapped weights.
 double AnonymousBytes() {
   std::ifstream file("/proc/self/status");
@@ -96,13 +99,13 @@ int Run(const Words& words) {
     runner.Reset();
     const double peak_before = probe.Bf16FlopsPerSecond(pool);
     const double prefill = Timed([&] { runner.Prefill(ids, engine.bucket()); });
-    const double peak = std::max(peak_before, probe.Bf16FlopsPerSecond(pool));
-    const double read_before = probe.ReadBytesPerSecond(pool);
+    const double peak = (peak_before + probe.Bf16FlopsPerSecond(pool)) / 2;
+    const double read_before = probe.SteadyReadBytesPerSecond(pool, kReadPasses);
     const double decode = Timed([&] {
                             for (int64_t i = 0; i < options.decode_steps; ++i) runner.Decode();
                           }) /
                           static_cast<double>(options.decode_steps);
-    const double read = std::max(read_before, probe.ReadBytesPerSecond(pool));
+    const double read = (read_before + probe.SteadyReadBytesPerSecond(pool, kReadPasses)) / 2;
     prefill_seconds.push_back(prefill);
     decode_seconds.push_back(decode);
     prefill_ratios.push_back(prefill_flops / prefill / peak);

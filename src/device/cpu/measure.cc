@@ -131,6 +131,16 @@ double SecondsOf(ThreadPool& pool, const Launch& launch) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+std::vector<ph_kernel> StreamKernels() {
+  const sys::CpuFeatures& cpu = sys::ThisCpu().features;
+  if (!cpu.avx2) return {};
+  std::vector<ph_kernel> kernels = {ReadAvx2<1>, ReadAvx2<2>, ReadAvx2<4>, ReadAvx2<8>};
+  if (cpu.avx512f) {
+    kernels.insert(kernels.end(), {ReadAvx512<1>, ReadAvx512<2>, ReadAvx512<4>, ReadAvx512<8>});
+  }
+  return kernels;
+}
+
 }  // namespace
 
 CpuProbe::CpuProbe(size_t buffer_bytes)
@@ -140,21 +150,36 @@ CpuProbe::CpuProbe(size_t buffer_bytes)
   std::memset(data_.data(), 1, data_.size());  // pages of their own: untouched ones are all one page of zeros
 }
 
-double CpuProbe::ReadBytesPerSecond(ThreadPool& pool) {
-  const sys::CpuFeatures& cpu = sys::ThisCpu().features;
-  if (!cpu.avx2) return 0;
-  std::vector<ph_kernel> kernels = {ReadAvx2<1>, ReadAvx2<2>, ReadAvx2<4>, ReadAvx2<8>};
-  if (cpu.avx512f) {
-    kernels.insert(kernels.end(), {ReadAvx512<1>, ReadAvx512<2>, ReadAvx512<4>, ReadAvx512<8>});
-  }
+double CpuProbe::TimeRead(ThreadPool& pool, ph_kernel kernel) {
   void* operands[] = {data_.data(), results_.data()};
   const ph_args args = {.operands = operands};
+  return SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles_});
+}
+
+double CpuProbe::ReadBytesPerSecond(ThreadPool& pool) {
   double best = 0;
-  for (const ph_kernel kernel : kernels) {
-    const double seconds = SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles_});
-    best = std::max(best, static_cast<double>(tiles_ * kTileBytes) / seconds);
+  for (const ph_kernel kernel : StreamKernels()) {
+    best = std::max(best, static_cast<double>(tiles_ * kTileBytes) / TimeRead(pool, kernel));
   }
   return best;
+}
+
+double CpuProbe::SteadyReadBytesPerSecond(ThreadPool& pool, int passes) {
+  if (steady_kernel_ == nullptr) {
+    double best_seconds = 0;
+    for (int round = 0; round < 3; ++round) {
+      for (const ph_kernel kernel : StreamKernels()) {
+        const double seconds = TimeRead(pool, kernel);
+        if (steady_kernel_ != nullptr && seconds >= best_seconds) continue;
+        best_seconds = seconds;
+        steady_kernel_ = kernel;
+      }
+    }
+  }
+  if (steady_kernel_ == nullptr) return 0;
+  double seconds = 0;
+  for (int pass = 0; pass < passes; ++pass) seconds += TimeRead(pool, steady_kernel_);
+  return static_cast<double>(passes * tiles_ * kTileBytes) / seconds;
 }
 
 double CpuProbe::Bf16FlopsPerSecond(ThreadPool& pool) {

@@ -28,10 +28,16 @@ class CpuProbe {
   explicit CpuProbe(size_t buffer_bytes);
   // The best of one pass of each stream kernel, and one pass of the arithmetic kernel (about 20 ms).
   double ReadBytesPerSecond(ThreadPool& pool);
+  // Bytes over time of `passes` passes of the stream kernel that was best on its first call: what a long
+  // stream gets, where the machine's bandwidth moves.
+  double SteadyReadBytesPerSecond(ThreadPool& pool, int passes);
   double Bf16FlopsPerSecond(ThreadPool& pool);
 
  private:
+  double TimeRead(ThreadPool& pool, ph_kernel kernel);
+
   int64_t tiles_;
+  ph_kernel steady_kernel_ = nullptr;
   Buffer data_;
   Buffer results_;
 };
