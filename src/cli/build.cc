@@ -13,6 +13,7 @@
 #include "cli/backends.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/output_file.h"
 #include "cli/run_request.h"
 #include "cli/version.h"
 #include "device/cpu/cpu_device.h"
@@ -79,6 +80,8 @@ class Build {
 
   int Run() {
     OpenModel();
+    PrepareOutput(options_.shared.cache_path);
+    PrepareOutput(options_.shared.metadata_path);
     ArtifactFile();
     for (const std::string& target : targets_) CompileFor(target);
     AddTokenizer();
@@ -202,7 +205,6 @@ class Build {
     artifact::ArtifactWriter writer(manifest_);
     for (const Entry& entry : entries_) writer.Add(entry.kind, entry.key, entry.target, entry.bytes);
     for (const Code& code : codes_) writer.AddCode(code.target, code.bytes.span());
-    sys::MakeDirs(sys::ParentPath(options_.shared.cache_path));
     artifact_bytes_ = static_cast<int64_t>(writer.WriteTo(options_.shared.cache_path));
     Phase(fmt::format("artifact {} ({:.1f} KB)", options_.shared.cache_path,
                       static_cast<double>(artifact_bytes_) / 1e3),
@@ -223,7 +225,6 @@ class Build {
     }
     metadata.cache_bytes = artifact_bytes_;
     metadata_json_ = preload::ToJson(metadata);
-    sys::MakeDirs(sys::ParentPath(options_.shared.metadata_path));
     sys::WriteFileAtomic(options_.shared.metadata_path, metadata_json_);
   }
 

@@ -122,6 +122,11 @@ void Engine::OpenArtifact() {
   for (const std::string& line : preload::Mismatches(*metadata_, DescribeRun(request_.shared, dtype_))) {
     notes_.push_back("artifact differs in " + line);
   }
+  if (request_.generation.max_new_tokens > metadata_->decode_length) {
+    notes_.push_back(fmt::format(
+        "--max-new-tokens {} is more than the build's decode length {}: nothing is compiled for it",
+        request_.generation.max_new_tokens, metadata_->decode_length));
+  }
 }
 
 void Engine::OpenTokenizer() {

@@ -9,6 +9,7 @@
 #include "cli/backends.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/output_file.h"
 #include "sys/files.h"
 
 namespace preheat::cli {
@@ -107,6 +108,7 @@ int LogitsCommand(const Words& words) {
   const auto options = Parse(words);
   if (!options) return kExitDone;
   ApplyDeviceOptions(options->shared.device);
+  PrepareOutput(options->output);
   const Backends backends = FullBackends();
   Engine engine({.shared = options->shared,
                  .generation = options->generation,

@@ -64,6 +64,16 @@ TEST(Metadata, EachDifferingFactorIsALine) {
                                                      "compile mode: built max-autotune, this run default"));
 }
 
+TEST(Metadata, TheSameModelInAnotherFolderIsTheSame) {
+  Metadata run = Sample();
+  for (const char* same : {"/srv/models/tiny", "tiny/", "hub/tiny"}) {
+    run.model_id = same;
+    EXPECT_TRUE(Mismatches(Sample(), run).empty()) << same;
+  }
+  run.model_id = "models/tiny-2";
+  EXPECT_THAT(Mismatches(Sample(), run), ElementsAre("model_id: built models/tiny, this run models/tiny-2"));
+}
+
 TEST(Metadata, NoFileIsNothing) {
   EXPECT_FALSE(ReadMetadata("/no/such/file.json"));
 }

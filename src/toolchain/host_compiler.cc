@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "sys/clock.h"
 #include "sys/cpu.h"
 #include "sys/env.h"
@@ -170,13 +171,15 @@ HostCompiler HostCompiler::At(std::string command) {
 
 HostCompiler HostCompiler::Find() {
   std::vector<std::string> candidates;
-  if (const auto named = sys::GetEnv("CXX")) candidates.push_back(*named);
+  const auto named = sys::GetEnv("CXX");
+  if (named) candidates.push_back(*named);
   for (const char* name : {"c++", "g++", "clang++"}) candidates.emplace_back(name);
   for (const std::string& candidate : candidates) {
     try {
       return At(candidate);
-    } catch (const Error&) {
-      // The next one.
+    } catch (const Error& error) {
+      // The next one; but a user who named a compiler wants to know that it is not that one.
+      if (named && candidate == *named) base::Warn("CXX: {}; looking for another", error.message());
     }
   }
   throw MakeError(ErrorKind::kNotFound, "no C++ compiler found: looked for {}; install g++ or set CXX",
