@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
+#include <ostream>
 
 #include "base/error.h"
 #include "compiled_model.h"
@@ -20,6 +20,8 @@ struct Subject {
   std::string golden;
   std::string target;
 };
+
+void PrintTo(const Subject& subject, std::ostream* out) { *out << subject.golden << " on " << subject.target; }
 
 std::vector<Subject> Subjects() {
   std::vector<Subject> subjects;

@@ -1,5 +1,5 @@
 // Random small Llamas: every pass keeps what the graph means, every text reads back. And the golden texts of
-// one model's graphs, captured and after passes, in testdata/ir; PREHEAT_UPDATE_GOLDEN=1 writes them anew.
+// one model's graphs, captured and after passes, in testdata/ir; PREHEAT_UPDATE_GOLDENS=1 writes them anew.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -181,11 +181,11 @@ TEST(Capture, OnlyTheLastPositionGoesThroughTheHead) {
 
 void ExpectGolden(const std::string& name, const std::string& text) {
   const std::string path = std::string(PREHEAT_TESTDATA) + "/ir/" + name;
-  if (std::getenv("PREHEAT_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << text;
+  if (std::getenv("PREHEAT_UPDATE_GOLDENS") != nullptr) std::ofstream(path) << text;
   std::stringstream expected;
   expected << std::ifstream(path).rdbuf();
   EXPECT_EQ(text, expected.str())
-      << path << " differs; if that is meant: PREHEAT_UPDATE_GOLDEN=1 graph_property_test";
+      << path << " differs; if that is meant: PREHEAT_UPDATE_GOLDENS=1 graph_property_test";
 }
 
 ModelConfig SmallConfig() {

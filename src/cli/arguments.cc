@@ -1,5 +1,7 @@
 #include "cli/arguments.h"
 
+#include <CLI/CLI.hpp>
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -46,18 +48,26 @@ std::vector<std::string> NonEmptyItems(const std::string& text) {
 
 }  // namespace
 
+struct Arguments::Parser {
+  Parser(const std::string& summary, const std::string& command) : app(summary, command) {}
+
+  CLI::Option* Add(CLI::Option* option, const std::string& group) {
+    return option->group(group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+
+  CLI::App app;
+};
+
 Arguments::Arguments(const std::string& command, const std::string& summary)
-    : command_(command), app_(summary, command) {
-  app_.set_help_flag("-h,--help", "Print this help and exit");
-  app_.allow_extras();  // so that we can name the nearest option ourselves
+    : command_(command), parser_(std::make_unique<Parser>(summary, command)) {
+  parser_->app.set_help_flag("-h,--help", "Print this help and exit");
+  parser_->app.allow_extras();  // so that we can name the nearest option ourselves
 }
 
-CLI::Option* Arguments::Add(CLI::Option* option) {
-  return option->group(group_)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-}
+Arguments::~Arguments() = default;
 
 void Arguments::Text(const std::string& name, std::string& value, const std::string& help) {
-  Add(app_.add_option(name, value, help))->capture_default_str();
+  parser_->Add(parser_->app.add_option(name, value, help), group_)->capture_default_str();
 }
 
 void Arguments::Count(const std::string& name, int64_t& value, int64_t least, const std::string& help) {
@@ -69,7 +79,7 @@ void Arguments::Count(const std::string& name, int64_t& value, int64_t least, co
     }
     value = number;
   };
-  Add(app_.add_option_function<std::string>(name, read, help))
+  parser_->Add(parser_->app.add_option_function<std::string>(name, read, help), group_)
       ->type_name("N")
       ->default_str(std::to_string(value));
 }
@@ -85,7 +95,7 @@ void Arguments::Number(const std::string& name, double& value, double least, dou
     }
     value = number;
   };
-  Add(app_.add_option_function<std::string>(name, read, help))
+  parser_->Add(parser_->app.add_option_function<std::string>(name, read, help), group_)
       ->type_name("X")
       ->default_str(fmt::format("{}", value));
 }
@@ -99,13 +109,13 @@ void Arguments::Choice(const std::string& name, std::string& value, const std::v
     }
     value = text;
   };
-  Add(app_.add_option_function<std::string>(name, read, help))
+  parser_->Add(parser_->app.add_option_function<std::string>(name, read, help), group_)
       ->type_name(fmt::format("{}", fmt::join(valid, "|")))
       ->default_str(value);
 }
 
 void Arguments::Flag(const std::string& name, bool& value, const std::string& help) {
-  Add(app_.add_flag(name, value, help));
+  parser_->Add(parser_->app.add_flag(name, value, help), group_);
 }
 
 void Arguments::Switch(const std::string& name, bool& value, const std::string& help) {
@@ -113,21 +123,23 @@ void Arguments::Switch(const std::string& name, bool& value, const std::string& 
 }
 
 void Arguments::Switch(const std::string& on, const std::string& off, bool& value, const std::string& help) {
-  Add(app_.add_flag(on + ",!" + off, value,
-                    fmt::format("{} (on unless said otherwise: {})", help, value ? "yes" : "no")));
+  parser_->Add(
+      parser_->app.add_flag(on + ",!" + off, value,
+                            fmt::format("{} (on unless said otherwise: {})", help, value ? "yes" : "no")),
+      group_);
 }
 
 void Arguments::Positional(const std::string& name, std::string& value, const std::string& help) {
-  Add(app_.add_option(name, value, help))->required();
+  parser_->Add(parser_->app.add_option(name, value, help), group_)->required();
 }
 
 bool Arguments::Given(const std::string& name) const {
-  return app_.count(name) > 0;
+  return parser_->app.count(name) > 0;
 }
 
 std::string Arguments::NearestOption(const std::string& typed) const {
   std::vector<std::string> names;
-  for (const CLI::Option* option : app_.get_options()) {
+  for (const CLI::Option* option : parser_->app.get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     for (const std::string& name : option->get_fnames()) names.push_back("--" + name);
   }
@@ -137,14 +149,14 @@ std::string Arguments::NearestOption(const std::string& typed) const {
 Arguments::Outcome Arguments::Parse(const std::vector<std::string>& words) {
   std::vector<std::string> reversed(words.rbegin(), words.rend());  // CLI11 takes them from the back
   try {
-    app_.parse(std::move(reversed));
+    parser_->app.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {
-    std::fputs(app_.help().c_str(), stdout);
+    std::fputs(parser_->app.help().c_str(), stdout);
     return Outcome::kHelpShown;
   } catch (const CLI::ParseError& error) {
     throw MakeError(ErrorKind::kInvalidArgument, "{}; see {} --help", error.what(), command_);
   }
-  const std::vector<std::string> extras = app_.remaining();
+  const std::vector<std::string> extras = parser_->app.remaining();
   if (extras.empty()) return Outcome::kRun;
   const std::string& extra = extras.front();
   if (extra.size() > 1 && extra[0] == '-') {

@@ -2,9 +2,8 @@
 // wins. An unknown option or value is a usage error that names the nearest valid one.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@ class Arguments {
  public:
   // `command` and `summary` head the help text.
   Arguments(const std::string& command, const std::string& summary);
+  ~Arguments();
 
   void Group(const std::string& name) { group_ = name; }  // heads the options that follow, in the help text
 
@@ -39,11 +39,12 @@ class Arguments {
   Outcome Parse(const std::vector<std::string>& words);
 
  private:
-  CLI::Option* Add(CLI::Option* option);
+  struct Parser;  // CLI11, kept out of every command's compile time
+
   std::string NearestOption(const std::string& typed) const;
 
   std::string command_;
-  CLI::App app_;
+  std::unique_ptr<Parser> parser_;
   std::string group_ = "Options";
 };
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "artifact/artifact.h"
@@ -60,6 +61,7 @@ struct EngineRequest {
   bool load_artifacts = true;
   program::LogitRows logit_rows =
       program::LogitRows::kLast;  // kAll: every row's, by the program of any length
+  bool want_residency = false;  // find out how much of the weights is in the page cache
 };
 
 class Engine {
@@ -102,6 +104,7 @@ class Engine {
 
  private:
   void OpenModel();
+  void StartPopulating();
   void OpenArtifact();
   void OpenTokenizer();
   void MakePrompt();
@@ -131,6 +134,7 @@ class Engine {
   preload::ProgramFamily family_;
   preload::CompileCounters counters_;
   std::unique_ptr<session::StepRunner> runner_;
+  std::jthread populating_;  // before the checkpoint goes, it must end: it does so first
   std::function<void()> release_library_;
   std::vector<std::string> notes_;
   Facts facts_;

@@ -82,9 +82,11 @@ int RunRequest(const RunOptions& options, const Backends& backends) {
   const std::string tag = options.generation.execution == "eager" ? "[eager]" : "[run]";
   const bool quiet = options.shared.device.quiet;
   const sys::InterruptFlag interrupt;
-  Engine engine(
-      {.shared = options.shared, .generation = options.generation, .load_artifacts = options.load_artifacts},
-      backends);
+  Engine engine({.shared = options.shared,
+                 .generation = options.generation,
+                 .load_artifacts = options.load_artifacts,
+                 .want_residency = options.emit_json_metrics},
+                backends);
   measure::RunMetrics metrics = MakeMetrics(options, engine);
   if (!quiet) {
     for (const std::string& note : engine.notes()) Print(tag + " " + note);

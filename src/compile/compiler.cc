@@ -130,7 +130,8 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       }
       ++source;
     }
-    Store(draft.step, program);
+    // A program with a graph break does not keep what its key promises to others: it serves this run only.
+    if (draft.lowered.breaks.empty()) Store(draft.step, program);
     draft.dump->Program(program);
     ++counters_.aot_cache_miss;
     report_.steps.push_back(draft.timing);
@@ -144,8 +145,6 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
 }
 
 void Compiler::Store(const StepSpec& step, const program::Program& program) {
-  // A program with a graph break or a probe depends on more than its key says: it serves this run only.
-  if (options_.probe_layers) return;
   const std::string text = program::ToJson(program);
   store_.Put(store::EntryKind::kProgram, preload::ProgramKey(options_.family, step), text);
   if (options_.family.profile == preload::kDefaultProfile) return;

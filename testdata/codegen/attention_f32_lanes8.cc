@@ -5,8 +5,8 @@ constexpr i64 kKeyPositions = 8, kKeyDims = 1, kValuePositions = 1;
 
 INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
   const i64 block = kv_head * (capacity / kKeyPositions) + position / kKeyPositions;
-  return ((block * (kHeadDim / kKeyDims) + d / kKeyDims) * kKeyPositions + position % kKeyPositions) * kKeyDims +
-         d % kKeyDims;
+  const i64 dims = block * (kHeadDim / kKeyDims) + d / kKeyDims;
+  return (dims * kKeyPositions + position % kKeyPositions) * kKeyDims + d % kKeyDims;
 }
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
   const i64 block = kv_head * (capacity / kValuePositions) + position / kValuePositions;
