@@ -15,7 +15,6 @@
 #include "sys/clock.h"
 #include "sys/cpu.h"
 #include "sys/files.h"
-#include "sys/mapped_file.h"
 #include "tensor/shape.h"
 
 namespace preheat::cli {
@@ -86,7 +85,6 @@ store::Key TokenizerKey(std::string_view tokenizer_json) {
 Engine::Engine(const EngineRequest& request, const Backends& backends)
     : request_(request), backends_(backends), store_(store::Store::DefaultFolder()) {
   OpenModel();
-  StartPopulating();
   if (request_.generation.execution == "compiled") OpenArtifact();
   OpenTokenizer();
   MakePrompt();
@@ -107,21 +105,6 @@ void Engine::OpenModel() {
   if (request_.want_residency) facts_.page_cache_resident = checkpoint_->ResidentFraction();
   dtype_ = ChooseDType(request_.shared.dtype, checkpoint_->dtype());
   facts_.dtype = tensor::Name(dtype_);
-}
-
-// Enters the weights into this process's page tables while the rest is made ready: in big steps the kernel
-// does that for a fraction of what a fault each costs, and from a cold disk it reads ahead of the first step.
-void Engine::StartPopulating() {
-  static constexpr size_t kStepBytes = size_t{64} << 20;
-  populating_ = std::jthread([spans = checkpoint_->DataSpans()](const std::stop_token& stop) {
-    for (std::span<const std::byte> span : spans) {
-      while (!span.empty() && !stop.stop_requested()) {
-        const std::span<const std::byte> step = span.first(std::min(span.size(), kStepBytes));
-        sys::AdviseRange(step, sys::Advice::kPopulate);
-        span = span.subspan(step.size());
-      }
-    }
-  });
 }
 
 void Engine::OpenArtifact() {

@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "artifact/artifact.h"
@@ -104,7 +103,6 @@ class Engine {
 
  private:
   void OpenModel();
-  void StartPopulating();
   void OpenArtifact();
   void OpenTokenizer();
   void MakePrompt();
@@ -134,7 +132,6 @@ class Engine {
   preload::ProgramFamily family_;
   preload::CompileCounters counters_;
   std::unique_ptr<session::StepRunner> runner_;
-  std::jthread populating_;  // before the checkpoint goes, it must end: it does so first
   std::function<void()> release_library_;
   std::vector<std::string> notes_;
   Facts facts_;

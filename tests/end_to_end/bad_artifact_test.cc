@@ -124,7 +124,14 @@ TEST_F(BadArtifact, CannotBeWritten) {
   ExpectError(build(File("folder"), File("x.json")), 74, {"is a folder"});
   if (::geteuid() == 0) return;  // whom no mode stops
   ::chmod(File("folder").c_str(), 0500);
-  ExpectError(build(File("folder/x.bin"), File("x.json")), 77, {"x.bin"});
+  ExpectError(build(File("folder/x.bin"), File("x.json")), 77, {"x.bin: cannot be written"});
+}
+
+TEST_F(BadArtifact, OutputThatCannotBePrintedIsAnError) {
+  if (!sys::Exists("/dev/full")) GTEST_SKIP() << "[SKIP] no /dev/full here";
+  const auto result =
+      Start("/bin/sh", {"-c", "exec \"$0\" \"$@\" > /dev/full", PREHEAT_BINARY, "devices"}, {});
+  ExpectError(result, 74, {"writing to standard output failed"});
 }
 
 TEST_F(BadArtifact, NoCompilerSaysWhatToInstall) {
