@@ -9,7 +9,6 @@ add_library(preheat_options INTERFACE)
 target_include_directories(preheat_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
 target_compile_options(preheat_options INTERFACE -Wall -Wextra -Wshadow -Werror=switch
                        -Wno-missing-field-initializers)  # designated initialisers leave the rest at its default
-target_compile_definitions(preheat_options INTERFACE FMT_HEADER_ONLY)
 if(PREHEAT_WERROR)
   target_compile_options(preheat_options INTERFACE -Werror)
 endif()
