@@ -165,6 +165,19 @@ TEST_F(Commands, VerifyNamesAnotherModel) {
   EXPECT_THAT(result.out, HasSubstr("unusable: model: made for other shapes"));
 }
 
+TEST_F(Commands, VerifySaysWhatCompilingWouldMend) {
+  const std::string wider = File("wider");
+  ExpectDone(
+      Preheat({"synth", "--shape", TinyModel() + "/config.json", "--dtype", "fp32", "--output", wider}));
+  const auto verify = Preheat({"verify", Tiny().artifact, "--model-id", wider});
+  EXPECT_EQ(verify.exit_code, 3);
+  EXPECT_THAT(verify.out, HasSubstr("decode (x86-64-v"));
+  EXPECT_THAT(verify.out,
+              HasSubstr("needs compiling: weights: made for bfloat16, the checkpoint holds float32"));
+  ExpectError(PreheatRun(OnTiny("", {"--model-id", wider, "--prompt", "x"})), 3,
+              {"weights: float32 here, bfloat16 there"});
+}
+
 TEST_F(Commands, DevicesShowTargets) {
   ExpectDone(Preheat({"devices"}));
   const auto json = Preheat({"devices", "--json"});
