@@ -1,6 +1,7 @@
 // The reference interpreter against transformers: every golden case, captured and after all passes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"

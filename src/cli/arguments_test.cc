@@ -118,6 +118,13 @@ TEST(Options, WhatDoesNotExistYetIsUnsupportedAndSaysSo) {
               HasSubstr("--chat"));
 }
 
+TEST(Options, WhatMustCompileCannotForbidIt) {
+  EXPECT_THAT(Complaint([] { ParseRun("compare", {"--forbid-compile"}); }), HasSubstr("must compile"));
+  EXPECT_THAT(Complaint([] { ParseBenchmark({"--forbid-compile"}); }), HasSubstr("must compile"));
+  EXPECT_TRUE(
+      ParseBenchmark({"--forbid-compile", "--single-mode", "compile_preload"})->generation.forbid_compile);
+}
+
 TEST(Options, DefaultsAreTheOriginalWorkflows) {
   const auto run = ParseRun("run", {});
   EXPECT_EQ(run->shared.model_id, "meta-llama/Llama-3.2-3B-Instruct");

@@ -153,7 +153,7 @@ class Build {
     for (const std::string& text : compiler.report().graph_breaks) {
       base::Warn("graph break: {} runs eager", text);
     }
-    if (!compiler.ToolchainIdentity().empty()) toolchains_.push_back(compiler.ToolchainIdentity());
+    for (const program::Program& program : programs) toolchains_.push_back(program.toolchain);
     misses_ += compiler.counters().async_compile_miss;
     Collect(family, programs);
   }
@@ -235,8 +235,7 @@ class Build {
     }
     fmt::print("[build] wrote {} and {}: targets {}, lengths {}, {} kernels compiled, {}s in all\n",
                options_.shared.cache_path, options_.shared.metadata_path, fmt::join(targets_, ","),
-               fmt::join(options_.prefill_lengths, ","), misses_,
-               Seconds(sys::ProcessStartSeconds()));
+               fmt::join(options_.prefill_lengths, ","), misses_, Seconds(sys::ProcessStartSeconds()));
   }
 
   struct Entry {

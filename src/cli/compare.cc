@@ -95,7 +95,8 @@ int CompareLoadAndSkip(const RunOptions& options, const Words& words) {
   fmt::print("setup speedup from load artifacts: {:.2f}x\n", measure::Ratio(skip.Setup(), load.Setup()));
   fmt::print("generation speedup from load artifacts: {:.2f}x\n",
              measure::Ratio(skip.Generation(), load.Generation()));
-  fmt::print("total script speedup from load artifacts: {:.2f}x\n", measure::Ratio(skip.Total(), load.Total()));
+  fmt::print("total script speedup from load artifacts: {:.2f}x\n",
+             measure::Ratio(skip.Total(), load.Total()));
   return kExitDone;
 }
 

@@ -184,11 +184,12 @@ void Engine::CheckLengths() const {
   const auto prompt = static_cast<int64_t>(prompt_.size());
   const int64_t wanted = prompt + request_.generation.max_new_tokens;
   if (wanted <= limit) return;
+  const std::string advice = prompt < limit ? fmt::format(" or at most {} new tokens", limit - prompt) : "";
   throw MakeError(
       ErrorKind::kInvalidArgument,
       "{} prompt tokens and --max-new-tokens {} exceed the model's max_position_embeddings of {}; use a "
-      "shorter prompt or at most {} new tokens",
-      prompt, request_.generation.max_new_tokens, limit, std::max<int64_t>(0, limit - prompt));
+      "shorter prompt{}",
+      prompt, request_.generation.max_new_tokens, limit, advice);
 }
 
 int64_t Engine::Capacity() const {

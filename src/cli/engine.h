@@ -60,7 +60,7 @@ struct EngineRequest {
   bool load_artifacts = true;
   program::LogitRows logit_rows =
       program::LogitRows::kLast;  // kAll: every row's, by the program of any length
-  bool want_residency = false;  // find out how much of the weights is in the page cache
+  bool want_residency = false;    // find out how much of the weights is in the page cache
 };
 
 class Engine {

@@ -157,6 +157,10 @@ std::optional<RunOptions> ParseRun(const std::string& command, const std::vector
   arguments.Flag("--emit-json-metrics", options.emit_json_metrics, "Print the METRICS_JSON line");
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return std::nullopt;
   FinishGeneration(arguments, texts, options.generation);
+  if (options.compare && options.generation.forbid_compile) {
+    throw MakeError(ErrorKind::kInvalidArgument,
+                    "--forbid-compile: a comparison has trials that must compile; leave one of the two out");
+  }
   return options;
 }
 
@@ -180,6 +184,12 @@ std::optional<BenchmarkOptions> ParseBenchmark(const std::vector<std::string>& w
   arguments.Flag("--emit-json", options.emit_json, "Print the BENCH_JSON line");
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return std::nullopt;
   FinishGeneration(arguments, texts, options.generation);
+  if (options.generation.forbid_compile && options.single_mode != "compile_preload" &&
+      options.single_mode != "eager") {
+    throw MakeError(
+        ErrorKind::kInvalidArgument,
+        "--forbid-compile: a benchmark has a mode that must compile; use --single-mode compile_preload");
+  }
   return options;
 }
 

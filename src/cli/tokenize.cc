@@ -54,7 +54,12 @@ std::string DecodeLine(const tokenizer::Tokenizer& tokenizer, const std::string&
   bool good = document.IsArray();
   for (rapidjson::SizeType i = 0; good && i < document.Size(); ++i) {
     good = document[i].IsInt();
-    if (good) ids.push_back(document[i].GetInt());
+    if (!good) break;
+    ids.push_back(document[i].GetInt());
+    if (!tokenizer.HasToken(ids.back())) {
+      throw MakeError(ErrorKind::kCorrupt, "line {} of standard input: id {} is no token of this model",
+                      number, ids.back());
+    }
   }
   if (!good) {
     throw MakeError(ErrorKind::kCorrupt, "line {} of standard input is no JSON list of ids", number);

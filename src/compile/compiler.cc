@@ -130,6 +130,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       }
       ++source;
     }
+    program.toolchain = code_.Identity();
     // A program with a graph break does not keep what its key promises to others: it serves this run only.
     if (draft.lowered.breaks.empty()) Store(draft.step, program);
     draft.dump->Program(program);

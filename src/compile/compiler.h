@@ -62,8 +62,6 @@ class Compiler {
 
   const preload::CompileCounters& counters() const { return counters_; }
   const CompileReport& report() const { return report_; }
-  // Of the compiler that made the code; empty where none was needed.
-  std::string ToolchainIdentity() const { return code_.Identity(); }
 
  private:
   struct Draft;  // a step on its way to a program

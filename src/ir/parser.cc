@@ -1,4 +1,5 @@
 // Parse: a line is a statement; a cursor walks it. See printer.h for the form.
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <map>

@@ -265,13 +265,14 @@ Segment ReadSegment(const Reader& in, const Program& program) {
 }
 
 Program ReadProgram(const Reader& in) {
-  in.ExpectMembers(14);
+  in.ExpectMembers(15);
   Program program;
   program.name = in.Member("name").Text();
   program.target = in.Member("target").Text();
   program.kind = in.Member("kind").Name<StepKind>(kStepKindNames);
   program.max_rows = in.Member("max_rows").Int(0, kMaxRows);
   program.logit_rows = in.Member("logit_rows").Name<LogitRows>(kLogitRowsNames);
+  program.toolchain = in.Member("toolchain").Text();
   program.vocab_size = in.Member("vocab_size").Int(0, kMaxCount);
   program.layers = in.Member("layers").Int(0, kMaxLayers);
   program.kv = ReadKvLayout(in.Member("kv"));
@@ -311,6 +312,7 @@ std::string ToJson(const Program& program) {
   out.Key("kind"), Put(out, NameOf(kStepKindNames, program.kind));
   out.Key("max_rows"), out.Int64(program.max_rows);
   out.Key("logit_rows"), Put(out, NameOf(kLogitRowsNames, program.logit_rows));
+  out.Key("toolchain"), Put(out, program.toolchain);
   out.Key("vocab_size"), out.Int64(program.vocab_size);
   out.Key("layers"), out.Int64(program.layers);
   out.Key("kv"), out.StartObject();

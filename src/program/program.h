@@ -131,6 +131,7 @@ struct Program {
   StepKind kind = StepKind::kPrefill;
   int64_t max_rows = 0;  // a bucket's length, 1 for decode, 0 for any length
   LogitRows logit_rows = LogitRows::kLast;
+  std::string toolchain;  // who made the code, for people: "gcc version 12.2.0 ..., x86_64-linux-gnu"
   int64_t vocab_size = 0;
   int64_t layers = 0;
   KvLayout kv;

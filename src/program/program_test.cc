@@ -68,7 +68,10 @@ TEST(Program, TilesCountWhatTheyArePer) {
 TEST(Program, JsonIsCanonicalAndStable) {
   const std::string json = ToJson(Sample());
   EXPECT_EQ(json, ToJson(FromJson(json, "a.bin")));
-  EXPECT_THAT(json, HasSubstr(R"({"format_version":1,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
+  EXPECT_THAT(
+      json,
+      HasSubstr(
+          R"({"format_version":1,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
   EXPECT_THAT(json, HasSubstr(R"("operands":[["weight",0,"read"],["buffer",0,"read_write"]])"));
 }
 

@@ -16,6 +16,7 @@ inline Program RandomProgram(std::mt19937_64& random) {
   program.target = "x86-64-v4";
   program.kind = pick(0, 1) ? StepKind::kPrefill : StepKind::kDecode;
   program.max_rows = pick(0, 300);
+  program.toolchain = pick(0, 1) ? "gcc version 12.2.0" : "";
   program.logit_rows = pick(0, 1) ? LogitRows::kLast : LogitRows::kAll;
   program.vocab_size = pick(1, 1000);
   program.layers = pick(1, 40);

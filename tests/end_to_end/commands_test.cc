@@ -1,4 +1,5 @@
 // Our own commands: logits, tokenize, inspect, verify, devices, help.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
