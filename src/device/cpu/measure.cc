@@ -65,65 +65,68 @@ __attribute__((target("avx512f"))) void ReadAvx512(const ph_args* args, int64_t 
   }
 }
 
-// The arithmetic kernels: twelve independent accumulators fill the pipelines (latency 4 to 6, two a cycle).
-// They are named one by one in one asm statement, because an array of them would live in memory. A tile is
-// kSteps rounds.
+// The arithmetic kernels: fourteen independent accumulators more than fill the pipelines (latency 4 to 6, two
+// a cycle), and are the most that one asm statement can name; an array of them would live in memory. A tile
+// is kSteps rounds.
 constexpr int64_t kSteps = 1000000;
-constexpr int kAccumulators = 12;
+constexpr int kAccumulators = 14;
 
-// "op %12, %12, %0" to "op %12, %12, %11".
-#define PREHEAT_TWELVE(op)                                                                       \
-  op " %12, %12, %0\n\t" op " %12, %12, %1\n\t" op " %12, %12, %2\n\t" op " %12, %12, %3\n\t" op \
-     " %12, %12, %4\n\t" op " %12, %12, %5\n\t" op " %12, %12, %6\n\t" op " %12, %12, %7\n\t" op \
-     " %12, %12, %8\n\t" op " %12, %12, %9\n\t" op " %12, %12, %10\n\t" op " %12, %12, %11"
+#define PREHEAT_EACH(op)                                                                           \
+  op " %14, %14, %0\n\t" op " %14, %14, %1\n\t" op " %14, %14, %2\n\t" op " %14, %14, %3\n\t" op   \
+     " %14, %14, %4\n\t" op " %14, %14, %5\n\t" op " %14, %14, %6\n\t" op " %14, %14, %7\n\t" op   \
+     " %14, %14, %8\n\t" op " %14, %14, %9\n\t" op " %14, %14, %10\n\t" op " %14, %14, %11\n\t" op \
+     " %14, %14, %12\n\t" op " %14, %14, %13"
 
 __attribute__((target("avx512f,avx512bf16"))) void Bf16Dot(const ph_args* args, int64_t begin, int64_t end,
                                                            void*) {
-  __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
-  __m512 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
-  const __m512i a = _mm512_set1_epi32(0x3f803f80);  // ones
+  __m512 s0 = _mm512_setzero_ps();
+  __m512 s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0,
+         s12 = s0, s13 = s0;
+  const __m512i a = _mm512_set1_epi32(0x3f803f80);
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-    asm volatile(PREHEAT_TWELVE("vdpbf16ps")
+    asm volatile(PREHEAT_EACH("vdpbf16ps")
                  : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8),
-                   "+v"(s9), "+v"(s10), "+v"(s11)
+                   "+v"(s9), "+v"(s10), "+v"(s11), "+v"(s12), "+v"(s13)
                  : "v"(a));
   }
-  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11 + s12 + s13;
   _mm512_store_ps(ResultOf(args, begin), s0);
 }
 constexpr double kBf16FlopsPerStep = kAccumulators * 32 * 2.0;
 
 __attribute__((target("avx512f"))) void Fma512(const ph_args* args, int64_t begin, int64_t end, void*) {
-  __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
-  __m512 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  __m512 s0 = _mm512_setzero_ps();
+  __m512 s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0,
+         s12 = s0, s13 = s0;
   const __m512 a = _mm512_set1_ps(1);
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-    asm volatile(PREHEAT_TWELVE("vfmadd231ps")
+    asm volatile(PREHEAT_EACH("vfmadd231ps")
                  : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8),
-                   "+v"(s9), "+v"(s10), "+v"(s11)
+                   "+v"(s9), "+v"(s10), "+v"(s11), "+v"(s12), "+v"(s13)
                  : "v"(a));
   }
-  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11 + s12 + s13;
   _mm512_store_ps(ResultOf(args, begin), s0);
 }
 constexpr double kFma512FlopsPerStep = kAccumulators * 16 * 2.0;
 
 __attribute__((target("avx2,fma"))) void Fma256(const ph_args* args, int64_t begin, int64_t end, void*) {
-  __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0;
-  __m256 s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0;
+  __m256 s0 = _mm256_setzero_ps();
+  __m256 s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0, s10 = s0, s11 = s0,
+         s12 = s0, s13 = s0;
   const __m256 a = _mm256_set1_ps(1);
   for (int64_t step = 0; step < (end - begin) * kSteps; ++step) {
-    asm volatile(PREHEAT_TWELVE("vfmadd231ps")
+    asm volatile(PREHEAT_EACH("vfmadd231ps")
                  : "+x"(s0), "+x"(s1), "+x"(s2), "+x"(s3), "+x"(s4), "+x"(s5), "+x"(s6), "+x"(s7), "+x"(s8),
-                   "+x"(s9), "+x"(s10), "+x"(s11)
+                   "+x"(s9), "+x"(s10), "+x"(s11), "+x"(s12), "+x"(s13)
                  : "x"(a));
   }
-  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+  s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11 + s12 + s13;
   _mm256_store_ps(reinterpret_cast<float*>(ResultOf(args, begin)), s0);
 }
 constexpr double kFma256FlopsPerStep = kAccumulators * 8 * 2.0;
 
-#undef PREHEAT_TWELVE
+#undef PREHEAT_EACH
 
 double SecondsOf(ThreadPool& pool, const Launch& launch) {
   const auto begin = std::chrono::steady_clock::now();
@@ -197,7 +200,7 @@ double CpuProbe::Bf16FlopsPerSecond(ThreadPool& pool) {
   }
   void* operands[] = {data_.data(), results_.data()};
   const ph_args args = {.operands = operands};
-  const int64_t tiles = std::min<int64_t>(kMostTiles, 8 * pool.threads());
+  const int64_t tiles = std::min<int64_t>(kMostTiles, 64 * pool.threads());
   const double seconds = SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles, .chunk = 1});
   return static_cast<double>(tiles * kSteps) * flops_per_step / seconds;
 }

@@ -26,7 +26,7 @@ class CpuProbe {
  public:
   // Takes memory of that size and touches it.
   explicit CpuProbe(size_t buffer_bytes);
-  // The best of one pass of each stream kernel, and one pass of the arithmetic kernel (about 20 ms).
+  // The best of one pass of each stream kernel, and one pass of the arithmetic kernel (about 0.1 s).
   double ReadBytesPerSecond(ThreadPool& pool);
   // Bytes over time of `passes` passes of the stream kernel that was best on its first call: what a long
   // stream gets, where the machine's bandwidth moves.
