@@ -22,9 +22,7 @@ class Preload : public EndToEnd {
     ExpectDone(result);
     return result.out;
   }
-  static void SkipSanitized() {
-    if (std::string(PREHEAT_SANITIZED) != "") GTEST_SKIP() << "[SKIP] a sanitizer's libraries are linked in";
-  }
+  static bool Sanitized() { return std::string(PREHEAT_SANITIZED) != ""; }
 };
 
 TEST_F(Preload, WorksWithNoProgramInReachAndNoCacheFolder) {
@@ -117,7 +115,7 @@ TEST_F(Preload, ASynthesizedModelRunsFromItsOwnArtifact) {
 }
 
 TEST_F(Preload, RunBinaryNeedsNothingButGlibc) {
-  SkipSanitized();
+  if (Sanitized()) GTEST_SKIP() << "[SKIP] a sanitizer's libraries are linked in";
   const auto libraries = OutputOf("ldd", {PREHEAT_RUN_BINARY});
   if (!libraries) GTEST_SKIP() << "[SKIP] no ldd here";
   std::istringstream lines(*libraries);
@@ -146,7 +144,7 @@ TEST_F(Preload, BinariesNeedNoNewerGlibcThanDebian12) {
 }
 
 TEST_F(Preload, RunBinaryHoldsNoCompiler) {
-  SkipSanitized();
+  if (Sanitized()) GTEST_SKIP() << "[SKIP] a sanitizer's libraries are linked in";
   const auto symbols = OutputOf("nm", {"-C", PREHEAT_RUN_BINARY});
   if (!symbols) GTEST_SKIP() << "[SKIP] no nm here";
   if (symbols->find("preheat::preload::") == std::string::npos)
