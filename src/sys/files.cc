@@ -146,6 +146,9 @@ void WriteFileAtomic(const std::string& path, std::string_view text) {
 }
 
 SizedFile::SizedFile(std::string path, uint64_t size_bytes) : path_(std::move(path)) {
+  // Asked first: reserving more than there is takes all there is until it fails, and every other process on the
+  // machine finds the disk full meanwhile.
+  if (size_bytes > DiskFree(path_)) throw OsError(ENOSPC, "cannot reserve space for", path_);
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) throw OsError(errno, "cannot create", path_);
   int failed = 0;
