@@ -16,7 +16,7 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
                                          .dtype = std::string(tensor::Name(dtype_)),
                                          .mode = "default",
                                          .target = options.target};
-  const preload::CompileFunction compile = [&](std::span<const preload::StepSpec> steps) {
+  const preload::CompileFunction compile = [&](const preload::ProgramFamily&, std::span<const preload::StepSpec> steps) {
     compile::Compiler compiler(store, {.config = checkpoint.config(),
                                        .weight_dtype = checkpoint.dtype(),
                                        .dtype = dtype_,

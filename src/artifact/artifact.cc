@@ -140,10 +140,17 @@ std::vector<std::byte> Decompress(const ManifestEntry& entry, std::span<const st
 
 }  // namespace
 
-Artifact Artifact::FromBytes(std::vector<std::byte> bytes) {
+Artifact Artifact::FromBytes(std::span<const std::byte> bytes) {
+  sys::OwnedBytes copy = {std::make_unique_for_overwrite<std::byte[]>(bytes.size()), bytes.size()};
+  std::ranges::copy(bytes, copy.data.get());
+  return FromOwned(std::move(copy), Check::kAll);
+}
+
+Artifact Artifact::FromOwned(sys::OwnedBytes bytes, Check check) {
   Artifact artifact;
   artifact.bytes_ = std::move(bytes);
-  const std::span<const std::byte> all(artifact.bytes_);
+  artifact.check_ = check;
+  const std::span<const std::byte> all = artifact.bytes_.span();
   const Header header = ParseHeader(all);
   if (header.file_size != all.size()) {
     throw Damaged(fmt::format("{} bytes expected, {} found", header.file_size, all.size()));
@@ -172,24 +179,21 @@ Artifact Artifact::FromBytes(std::vector<std::byte> bytes) {
         std::tie(entries[i - 1].kind, entries[i - 1].name) >= std::tie(entries[i].kind, entries[i].name)) {
       throw Damaged("its entries are not in order");
     }
-    CheckEntry(entries[i], artifact.StoredBytes(entries[i]));
+    if (!artifact.IsCheckedByGet(entries[i])) CheckEntry(entries[i], artifact.StoredBytes(entries[i]));
   }
   return artifact;
 }
 
-Artifact Artifact::Open(const std::string& path) {
+bool Artifact::IsCheckedByGet(const ManifestEntry& entry) const {
+  return check_ == Check::kAllButTokenizers && entry.kind == EntryKind::kTokenizer;
+}
+
+Artifact Artifact::Open(const std::string& path, Check check) {
   try {
     const auto info = sys::GetFileInfo(path);
     if (!info) throw MakeError(ErrorKind::kNotFound, "no such artifact; make it with `preheat build`");
     if (!info->is_file) throw MakeError(ErrorKind::kInvalidArgument, "not a file");
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw MakeError(ErrorKind::kAccessDenied, "cannot open it");
-    // One byte more, so that a file that grows meanwhile is found out.
-    std::vector<std::byte> bytes(info->size_bytes + 1);
-    file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    if (file.bad()) throw MakeError(ErrorKind::kIo, "cannot read it");
-    bytes.resize(static_cast<size_t>(file.gcount()));
-    return FromBytes(std::move(bytes));
+    return FromOwned(sys::ReadFileBytes(path), check);
   } catch (const Error& error) {
     throw error.WithContext(path);
   }
@@ -220,19 +224,26 @@ Manifest Artifact::ReadManifest(const std::string& path) {
 }
 
 std::span<const std::byte> Artifact::signed_bytes() const {
-  return std::span<const std::byte>(bytes_).first(signed_size_);
+  return bytes_.span().first(signed_size_);
 }
 
 std::span<const std::byte> Artifact::StoredBytes(const ManifestEntry& entry) const {
   return payload_.subspan(entry.offset, entry.stored_size);
 }
 
-std::optional<store::EntryBytes> Artifact::Get(EntryKind kind, std::string_view name) {
+const ManifestEntry* Artifact::Find(EntryKind kind, std::string_view name) const {
   const auto found = std::ranges::lower_bound(
       manifest_.entries, std::pair(kind, name), {},
       [](const ManifestEntry& entry) { return std::pair(entry.kind, std::string_view(entry.name)); });
-  if (found == manifest_.entries.end() || found->kind != kind || found->name != name) return std::nullopt;
+  const bool there = found != manifest_.entries.end() && found->kind == kind && found->name == name;
+  return there ? &*found : nullptr;
+}
+
+std::optional<store::EntryBytes> Artifact::Get(EntryKind kind, std::string_view name) {
+  const ManifestEntry* found = Find(kind, name);
+  if (found == nullptr) return std::nullopt;
   const auto stored = StoredBytes(*found);
+  if (IsCheckedByGet(*found)) CheckEntry(*found, stored);
   if (found->encoding == Encoding::kRaw) return store::EntryBytes::Borrow(stored);
   return store::EntryBytes::Own(Decompress(*found, stored));
 }

@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   } catch (const base::Error&) {
   }
   try {
-    auto artifact = artifact::Artifact::FromBytes({begin, begin + size});
+    auto artifact = artifact::Artifact::FromBytes({begin, size});
     for (const auto& entry : artifact.manifest().entries) artifact.Get(entry.kind, entry.name);
   } catch (const base::Error&) {
   }

@@ -21,7 +21,7 @@ using store::EntryKind;
 // What opening these bytes says; fails the test where it succeeds.
 Error OpenError(std::vector<std::byte> bytes) {
   try {
-    Artifact artifact = Artifact::FromBytes(std::move(bytes));
+    Artifact artifact = Artifact::FromBytes(bytes);
     for (const auto& entry : artifact.manifest().entries) artifact.Get(entry.kind, entry.name);
   } catch (const Error& error) {
     return error;
@@ -249,6 +249,23 @@ TEST_F(ArtifactFile, TheManifestIsReadWithoutThePayload) {
   EXPECT_THROW(Artifact::Open(path_), Error);
   sys::WriteFileAtomic(path_, std::string_view(bytes).substr(0, bytes.size() - 1));
   EXPECT_THROW(Artifact::ReadManifest(path_), Error);
+}
+
+TEST_F(ArtifactFile, ATokenizersCheckMayWaitUntilItIsRead) {
+  ArtifactWriter writer = SampleWriter();
+  const store::Key key = SampleKey("tokenizer");
+  writer.Add(EntryKind::kTokenizer, key, "", "tables that do not compress");
+  writer.WriteTo(path_);
+  const auto open = [&] { return Artifact::Open(path_, Artifact::Check::kAllButTokenizers); };
+  EXPECT_EQ(open().Get(EntryKind::kTokenizer, key.name())->text(), "tables that do not compress");
+
+  std::string bytes = sys::ReadFile(path_);
+  bytes[bytes.find("tables that")] = 'T';
+  sys::WriteFileAtomic(path_, std::string_view(bytes));
+  EXPECT_THROW(Artifact::Open(path_), Error);
+  Artifact artifact = open();
+  EXPECT_EQ(artifact.Get(EntryKind::kProgram, SampleKey("x86-64-v3").name())->text(), kLongProgram);
+  EXPECT_THROW(artifact.Get(EntryKind::kTokenizer, key.name()), Error);
 }
 
 TEST_F(ArtifactFile, ErrorsNameThePath) {

@@ -1,7 +1,8 @@
 #include "base/hash.h"
 
-// The one-shot SHA256_* functions are marked deprecated in favour of EVP, whose fetching machinery costs
-// a millisecond at start; they are the same code (SHA-NI where the CPU has it).
+// The SHA256_Init family is marked deprecated in favour of EVP, whose set-up (providers, a configuration
+// file) costs over a millisecond of a start; it is the same code (SHA-NI where the CPU has it). The one-shot
+// SHA256() goes through EVP, too.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 
@@ -10,8 +11,11 @@
 namespace preheat::base {
 
 Digest Sha256(std::span<const std::byte> bytes) {
+  SHA256_CTX context;
+  SHA256_Init(&context);
+  SHA256_Update(&context, bytes.data(), bytes.size());
   Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest.data());
+  SHA256_Final(digest.data(), &context);
   return digest;
 }
 

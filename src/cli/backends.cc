@@ -25,10 +25,10 @@ void Add(preload::CompileCounters& sum, const preload::CompileCounters& more) {
 }
 
 preload::CompileFunction MakeCompile(const BackendContext& context) {
-  return [context](std::span<const StepSpec> steps) {
-    device::Device* tuning = ModeTunes(context.family.mode) ? &context.device : nullptr;
+  return [context](const preload::ProgramFamily& family, std::span<const StepSpec> steps) {
+    device::Device* tuning = ModeTunes(family.mode) ? &context.device : nullptr;
     compile::CompilerOptions options =
-        MakeCompilerOptions(context.checkpoint, context.family, context.dtype, context.fullgraph, tuning);
+        MakeCompilerOptions(context.checkpoint, family, context.dtype, context.fullgraph, tuning);
     options.threads = context.threads;
     compile::Compiler compiler(context.store, std::move(options));
     auto programs = compiler.Compile(steps);

@@ -140,7 +140,9 @@ class Build {
     compiler_options.threads = device_.threads();
     if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
     compile::Compiler compiler(store_, std::move(compiler_options));
-    const auto compile = [&](std::span<const StepSpec> steps) { return compiler.Compile(steps); };
+    const auto compile = [&](const preload::ProgramFamily&, std::span<const StepSpec> steps) {
+      return compiler.Compile(steps);
+    };
     preload::CompileCounters found;
     const auto programs = preload::ProvidePrograms(store_, family, steps_, compile, found);
 

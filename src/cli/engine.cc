@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "cli/version.h"
 #include "device/cpu/cpu_device.h"
@@ -22,8 +21,6 @@ namespace {
 
 using base::ErrorKind;
 using base::MakeError;
-using preload::StepSpec;
-
 class Stopwatch {
  public:
   explicit Stopwatch(double& seconds) : seconds_(seconds), start_(sys::MonotonicSeconds()) {}
@@ -78,19 +75,17 @@ preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype) 
           .versions = {{"abi", std::to_string(PH_ABI_VERSION)}, {"preheat", std::string(kVersion)}}};
 }
 
-store::Key TokenizerKey(std::string_view tokenizer_json) {
-  return store::KeyBuilder().Add("format", 1).Add("tokenizer", base::Sha256Hex(tokenizer_json)).Build();
-}
-
 Engine::Engine(const EngineRequest& request, const Backends& backends)
     : request_(request), backends_(backends), store_(store::Store::DefaultFolder()) {
   OpenModel();
   if (request_.generation.execution == "compiled") OpenArtifact();
-  OpenTokenizer();
-  MakePrompt();
-  ChooseBucket();
-  CheckLengths();
+  tokenizer_task_->PrepareFrom(Sources());
+  CheckModel();
   OpenDevice();
+  TakeTokenizer();
+  MakePrompt();
+  PlanSteps();
+  CheckLengths();
   MakeRunner();
 }
 
@@ -100,11 +95,17 @@ Engine::~Engine() {
 
 void Engine::OpenModel() {
   const Stopwatch watch(facts_.model_load_seconds);
-  checkpoint_ = checkpoint::Checkpoint::Open(hub::ResolveModel(request_.shared.model_id));
-  checkpoint_->CheckComplete();
-  if (request_.want_residency) facts_.page_cache_resident = checkpoint_->ResidentFraction();
+  const std::string folder = hub::ResolveModel(request_.shared.model_id);
+  tokenizer_task_.emplace(folder);
+  checkpoint_ = checkpoint::Checkpoint::Open(folder);
   dtype_ = ChooseDType(request_.shared.dtype, checkpoint_->dtype());
   facts_.dtype = tensor::Name(dtype_);
+}
+
+void Engine::CheckModel() {
+  const Stopwatch watch(facts_.model_load_seconds);
+  checkpoint_->CheckComplete();
+  if (request_.want_residency) facts_.page_cache_resident = checkpoint_->ResidentFraction();
 }
 
 void Engine::OpenArtifact() {
@@ -112,7 +113,8 @@ void Engine::OpenArtifact() {
   metadata_ = preload::ReadMetadata(request_.shared.metadata_path);
   if (metadata_) facts_.build_decode_length = metadata_->decode_length;
   if (!request_.load_artifacts) return;
-  artifact_ = artifact::Artifact::Open(request_.shared.cache_path);
+  artifact_ =
+      artifact::Artifact::Open(request_.shared.cache_path, artifact::Artifact::Check::kAllButTokenizers);
   facts_.artifact_bytes = static_cast<int64_t>(artifact_->size_bytes());
   if (!metadata_) {
     notes_.push_back(fmt::format("metadata {} is missing: the compatibility check is skipped",
@@ -129,26 +131,16 @@ void Engine::OpenArtifact() {
   }
 }
 
-void Engine::OpenTokenizer() {
-  const Stopwatch watch(facts_.tokenizer_load_seconds);
-  const std::string path = checkpoint_->folder() + "/tokenizer.json";
-  if (!sys::Exists(path)) {
-    if (request_.generation.prompt_ids) return;
-    throw MakeError(ErrorKind::kNotFound, "{}: no such file; give --prompt-ids, or a folder with a tokenizer",
-                    path);
+void Engine::TakeTokenizer() {
+  TokenizerTask::Result result = tokenizer_task_->Take();
+  facts_.tokenizer_load_seconds = result.seconds;
+  if (!result.tokenizer && !request_.generation.prompt_ids) {
+    throw MakeError(ErrorKind::kNotFound,
+                    "{}/tokenizer.json: no such file; give --prompt-ids, or a folder with a tokenizer",
+                    checkpoint_->folder());
   }
-  const std::string json = sys::ReadFile(path);
-  const store::Key key = TokenizerKey(json);
-  std::vector<store::EntrySource*> sources;
-  if (artifact_) sources.push_back(&*artifact_);
-  sources.push_back(&store_);
-  auto prepared = store::SourceChain(sources).Get(store::EntryKind::kTokenizer, key.name());
-  if (!prepared) {
-    tokenizer_ = tokenizer::Tokenizer::Parse(json, path);
-    return;
-  }
-  held_.push_back(std::move(*prepared));
-  tokenizer_ = tokenizer::Tokenizer::FromSerialized(held_.back().text(), "the prepared tokenizer");
+  if (result.tables) held_.push_back(std::move(*result.tables));
+  tokenizer_ = std::move(result.tokenizer);
 }
 
 void Engine::MakePrompt() {
@@ -162,21 +154,17 @@ void Engine::MakePrompt() {
   }
 }
 
-void Engine::ChooseBucket() {
+void Engine::PlanSteps() {
   facts_.buckets = request_.generation.prefill_buckets;
   if (facts_.buckets.empty() && metadata_) facts_.buckets = metadata_->prefill_lengths;
   std::sort(facts_.buckets.begin(), facts_.buckets.end());
-  if (!request_.generation.bucket_pad || request_.generation.execution != "compiled") return;
-  const auto length = static_cast<int64_t>(prompt_.size());
-  const auto bucket = std::lower_bound(facts_.buckets.begin(), facts_.buckets.end(), length);
-  if (bucket != facts_.buckets.end()) {
-    bucket_ = *bucket;
-  } else if (facts_.buckets.empty()) {
-    notes_.push_back("no buckets are known, so the prompt is not padded: give --prefill-buckets");
-  } else {
-    notes_.push_back(fmt::format("no bucket holds the prompt's {} tokens (buckets: {}): it runs unpadded",
-                                 length, fmt::join(facts_.buckets, ",")));
-  }
+  if (request_.generation.execution != "compiled") return;
+  plan_ = preload::PlanSteps({.prompt_tokens = static_cast<int64_t>(prompt_.size()),
+                              .buckets = facts_.buckets,
+                              .bucket_pad = request_.generation.bucket_pad,
+                              .dynamic = request_.shared.compile_dynamic,
+                              .logit_rows = request_.logit_rows});
+  notes_.insert(notes_.end(), plan_.notes.begin(), plan_.notes.end());
 }
 
 void Engine::CheckLengths() const {
@@ -193,7 +181,7 @@ void Engine::CheckLengths() const {
 }
 
 int64_t Engine::Capacity() const {
-  return std::max<int64_t>(bucket_,
+  return std::max<int64_t>(plan_.bucket,
                            static_cast<int64_t>(prompt_.size()) + request_.generation.max_new_tokens);
 }
 
@@ -203,32 +191,6 @@ void Engine::OpenDevice() {
   device_ = std::make_unique<device::CpuDevice>(
       device::ThreadPoolOptions{.threads = library ? 1 : static_cast<int>(request_.shared.device.threads)});
   facts_.device = device_->id();
-}
-
-// The programs for this prompt and no others.
-std::vector<StepSpec> Engine::NeededSteps() {
-  const auto length = static_cast<int64_t>(prompt_.size());
-  const std::string& dynamic = request_.shared.compile_dynamic;
-  const bool listed = std::binary_search(facts_.buckets.begin(), facts_.buckets.end(), length);
-  std::vector<StepSpec> steps;
-  if (request_.logit_rows == program::LogitRows::kAll) {
-    steps.push_back(StepSpec::AllLogits());
-    bucket_ = 0;
-  } else if (dynamic == "true") {
-    steps.push_back(StepSpec::AnyLength());
-    bucket_ = 0;
-  } else if (bucket_ > 0) {
-    steps.push_back(StepSpec::Bucket(bucket_));
-  } else if (listed || dynamic == "false") {
-    if (!listed)
-      notes_.push_back(
-          fmt::format("no program is listed for {} tokens: one is needed just for this", length));
-    steps.push_back(StepSpec::Bucket(length));
-  } else {
-    steps.push_back(StepSpec::AnyLength());
-  }
-  steps.push_back(StepSpec::Decode());
-  return steps;
 }
 
 void Engine::MakeRunner() {
@@ -241,9 +203,7 @@ void Engine::MakeRunner() {
                     execution);
   }
   facts_.target = execution;
-  family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, execution);
   const BackendContext context = {.checkpoint = *checkpoint_,
-                                  .family = family_,
                                   .dtype = dtype_,
                                   .logit_rows = request_.logit_rows,
                                   .fullgraph = request_.shared.fullgraph,
@@ -265,18 +225,17 @@ void Engine::MakeRunner() {
       session::SessionOptions{.capacity = Capacity(), .piece_rows = static_cast<int64_t>(prompt_.size())});
 }
 
-void Engine::MakeCompiledRunner() {
+std::vector<store::EntrySource*> Engine::Sources() {
   std::vector<store::EntrySource*> sources;
   if (artifact_) sources.push_back(&*artifact_);
   sources.push_back(&store_);
-  store::SourceChain chain(sources);
+  return sources;
+}
 
-  const std::vector<StepSpec> steps = NeededSteps();
+void Engine::MakeCompiledRunner() {
+  store::SourceChain chain(Sources());
   family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, "");
-  family_.target = ChooseTarget(chain, steps);
-  facts_.target = family_.target;
   const BackendContext context = {.checkpoint = *checkpoint_,
-                                  .family = family_,
                                   .dtype = dtype_,
                                   .logit_rows = request_.logit_rows,
                                   .fullgraph = request_.shared.fullgraph,
@@ -287,38 +246,31 @@ void Engine::MakeCompiledRunner() {
   preload::CompileFunction compile;
   if (!request_.generation.forbid_compile && backends_.compile) compile = backends_.compile(context);
   if (!compile && artifact_) CheckArtifactFits();
-  auto programs = preload::ProvidePrograms(chain, family_, steps, compile, counters_);
+  preload::Provision provision =
+      preload::ProvideForBestTarget(chain, family_, Targets(), plan_.steps, compile, counters_);
+  facts_.target = provision.family.target;
 
   session::Bindings bindings = MakeBindings(chain);
   if (backends_.breaks) bindings.library = backends_.breaks(context);
   runner_ = std::make_unique<session::Session>(
-      *device_, std::move(programs), bindings,
+      *device_, std::move(provision.programs), bindings,
       session::SessionOptions{.capacity = Capacity(),
                               .piece_rows = std::min(kPieceRows, static_cast<int64_t>(prompt_.size()))});
 }
 
-// The best target of this machine that the sources have every program for; the best of all where there is
-// none.
-std::string Engine::ChooseTarget(store::EntrySource& source, const std::vector<StepSpec>& steps) const {
-  std::vector<std::string> targets = device_->Targets();
+// What this machine runs and the user allows, best first.
+std::vector<std::string> Engine::Targets() const {
   if (!request_.generation.target.empty()) {
     device::CheckCpuTarget(request_.generation.target);
-    targets = {request_.generation.target};
+    return {request_.generation.target};
   }
+  std::vector<std::string> targets = device_->Targets();
   if (targets.empty()) {
     throw MakeError(ErrorKind::kIncompatible,
                     "{}: this processor is older than x86-64-v3 (AVX2, FMA), which preheat needs",
                     device_->name());
   }
-  for (const std::string& target : targets) {
-    preload::ProgramFamily family = family_;
-    family.target = target;
-    const bool all = std::all_of(steps.begin(), steps.end(), [&](const StepSpec& step) {
-      return preload::FindProgram(source, family, step).has_value();
-    });
-    if (all) return target;
-  }
-  return targets.front();
+  return targets;
 }
 
 // Where nothing may be compiled, an artifact for another model or machine is said to be just that.
@@ -368,7 +320,7 @@ generate::GenerateOptions Engine::MakeGenerateOptions(const GenerationOptions& g
                                                       bool fixed_new_tokens) const {
   const checkpoint::GenerationConfig& config = checkpoint_->generation_config();
   generate::GenerateOptions options = {.max_new_tokens = generation.max_new_tokens,
-                                       .bucket = bucket_,
+                                       .bucket = plan_.bucket,
                                        .fixed_new_tokens = fixed_new_tokens,
                                        .ignore_end = generation.ignore_eos};
   options.end_tokens.assign(checkpoint_->EosTokenIds().begin(), checkpoint_->EosTokenIds().end());

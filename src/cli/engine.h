@@ -1,8 +1,8 @@
 // A model made ready to generate: what run, a benchmark's child and preheat-run have in common.
 //
-// Opening goes in the order in which things are needed: model folder, artifact, tokenizer, prompt, programs
-// for just this prompt, session. What only the full binary can do (compile, run eager, interpret) comes in as
-// Backends, so that the runtime binary links none of it.
+// Opening goes in the order in which things are needed: model folder, artifact, device, prompt, programs for
+// just this prompt, session; the tokenizer is made ready beside the first three. What only the full binary
+// can do (compile, run eager, interpret) comes in as Backends, so that the runtime binary links none of it.
 #pragma once
 
 #include <functional>
@@ -14,10 +14,12 @@
 #include "artifact/artifact.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/options.h"
+#include "cli/tokenizer_task.h"
 #include "device/device.h"
 #include "generate/generator.h"
 #include "preload/metadata.h"
 #include "preload/provide.h"
+#include "preload/step_plan.h"
 #include "session/session.h"
 #include "session/step_runner.h"
 #include "store/store.h"
@@ -28,7 +30,6 @@ namespace preheat::cli {
 // What a backend gets to know.
 struct BackendContext {
   const checkpoint::Checkpoint& checkpoint;
-  const preload::ProgramFamily& family;
   tensor::DType dtype;
   program::LogitRows logit_rows;
   bool fullgraph;
@@ -78,7 +79,7 @@ class Engine {
   // Empty where the model has none and the prompt was given as ids.
   const std::optional<tokenizer::Tokenizer>& tokenizer() const { return tokenizer_; }
   const std::vector<int32_t>& prompt() const { return prompt_; }
-  int64_t bucket() const { return bucket_; }  // 0: not padded
+  int64_t bucket() const { return plan_.bucket; }  // 0: not padded
   // Everything but on_token and cancelled.
   generate::GenerateOptions MakeGenerateOptions(const GenerationOptions& generation,
                                                 bool fixed_new_tokens) const;
@@ -104,15 +105,16 @@ class Engine {
  private:
   void OpenModel();
   void OpenArtifact();
-  void OpenTokenizer();
-  void MakePrompt();
-  void ChooseBucket();
+  void CheckModel();
   void OpenDevice();
-  std::vector<preload::StepSpec> NeededSteps();
+  void TakeTokenizer();
+  void MakePrompt();
+  void PlanSteps();
   void MakeRunner();
   void MakeCompiledRunner();
   void CheckLengths() const;
-  std::string ChooseTarget(store::EntrySource& source, const std::vector<preload::StepSpec>& steps) const;
+  std::vector<store::EntrySource*> Sources();
+  std::vector<std::string> Targets() const;
   void CheckArtifactFits() const;
   session::Bindings MakeBindings(store::EntrySource& source);
   int64_t Capacity() const;
@@ -125,9 +127,10 @@ class Engine {
   std::optional<artifact::Artifact> artifact_;
   store::Store store_;
   std::vector<store::EntryBytes> held_;  // entry bytes that something points into
+  std::optional<TokenizerTask> tokenizer_task_;
   std::optional<tokenizer::Tokenizer> tokenizer_;
   std::vector<int32_t> prompt_;
-  int64_t bucket_ = 0;
+  preload::StepPlan plan_;
   std::unique_ptr<device::Device> device_;
   preload::ProgramFamily family_;
   preload::CompileCounters counters_;
@@ -149,7 +152,4 @@ preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tens
                                   const std::string& mode, const std::string& target);
 // What the metadata of a run with these options would say, as far as compatibility is concerned.
 preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype);
-// The bytes of the model's tokenizer.json, and the key of its prepared form.
-store::Key TokenizerKey(std::string_view tokenizer_json);
-
 }  // namespace preheat::cli

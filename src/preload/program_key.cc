@@ -11,7 +11,7 @@ using store::EntryKind;
 
 bool HasAllCode(store::EntrySource& source, const program::Program& program) {
   for (const std::string& hash : program::CodeHashes(program)) {
-    if (!source.Get(EntryKind::kCode, hash)) return false;
+    if (!source.Has(EntryKind::kCode, hash)) return false;
   }
   return true;
 }

@@ -1,5 +1,7 @@
 #include "preload/provide.h"
 
+#include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -28,29 +30,65 @@ void CountFound(const program::Program& program, CompileCounters& counters) {
   throw base::Error(base::ErrorKind::kWouldCompile, message);
 }
 
+// Those that were found stand in the place of their step.
+std::vector<std::optional<program::Program>> FindPrograms(store::EntrySource& source,
+                                                          const ProgramFamily& family,
+                                                          std::span<const StepSpec> steps) {
+  std::vector<std::optional<program::Program>> found;
+  for (const StepSpec& step : steps) found.push_back(FindProgram(source, family, step));
+  return found;
+}
+
+bool HasAll(const std::vector<std::optional<program::Program>>& found) {
+  return std::ranges::all_of(found, [](const auto& program) { return program.has_value(); });
+}
+
+// What was found, and the rest compiled.
+std::vector<program::Program> Complete(std::vector<std::optional<program::Program>> found,
+                                       store::EntrySource& source, const ProgramFamily& family,
+                                       std::span<const StepSpec> steps, const CompileFunction& compile,
+                                       CompileCounters& counters) {
+  std::vector<StepSpec> missing;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (found[i]) {
+      CountFound(*found[i], counters);
+    } else {
+      missing.push_back(steps[i]);
+    }
+  }
+  std::vector<program::Program> compiled;
+  if (!missing.empty()) {
+    if (!compile) ThrowWouldCompile(source, family, missing);
+    compiled = compile(family, missing);
+    CHECK(compiled.size() == missing.size());
+  }
+  std::vector<program::Program> programs;
+  auto next = compiled.begin();
+  for (auto& program : found) programs.push_back(std::move(program ? *program : *next++));
+  return programs;
+}
+
 }  // namespace
 
 std::vector<program::Program> ProvidePrograms(store::EntrySource& source, const ProgramFamily& family,
                                               std::span<const StepSpec> steps, const CompileFunction& compile,
                                               CompileCounters& counters) {
-  std::vector<program::Program> programs(steps.size());
-  std::vector<StepSpec> missing;
-  std::vector<size_t> places;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    if (auto found = FindProgram(source, family, steps[i])) {
-      CountFound(*found, counters);
-      programs[i] = std::move(*found);
-    } else {
-      missing.push_back(steps[i]);
-      places.push_back(i);
-    }
-  }
-  if (missing.empty()) return programs;
-  if (!compile) ThrowWouldCompile(source, family, missing);
-  std::vector<program::Program> compiled = compile(missing);
-  CHECK(compiled.size() == missing.size());
-  for (size_t i = 0; i < missing.size(); ++i) programs[places[i]] = std::move(compiled[i]);
-  return programs;
+  return Complete(FindPrograms(source, family, steps), source, family, steps, compile, counters);
+}
+
+Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,
+                               std::span<const std::string> targets, std::span<const StepSpec> steps,
+                               const CompileFunction& compile, CompileCounters& counters) {
+  CHECK(!targets.empty());
+  std::vector<std::optional<program::Program>> found;
+  const auto find_for = [&](const std::string& target) {
+    family.target = target;
+    found = FindPrograms(source, family, steps);
+    return HasAll(found);
+  };
+  if (std::ranges::none_of(targets, find_for)) find_for(targets.front());
+  auto programs = Complete(std::move(found), source, family, steps, compile, counters);
+  return {std::move(family), std::move(programs)};
 }
 
 }  // namespace preheat::preload

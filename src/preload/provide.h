@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "preload/counters.h"
@@ -10,8 +11,10 @@
 
 namespace preheat::preload {
 
-// Compiles these steps and leaves their code where the sources find it. Empty: compiling is forbidden.
-using CompileFunction = std::function<std::vector<program::Program>(std::span<const StepSpec>)>;
+// Compiles these steps of a family and leaves their code where the sources find it. Empty: compiling is
+// forbidden.
+using CompileFunction =
+    std::function<std::vector<program::Program>(const ProgramFamily&, std::span<const StepSpec>)>;
 
 // One program a step, in order; what was found is added to `counters`.
 // Errors: WouldCompile, with a line for each missing program that says which part of its key differs; what
@@ -19,5 +22,15 @@ using CompileFunction = std::function<std::vector<program::Program>(std::span<co
 std::vector<program::Program> ProvidePrograms(store::EntrySource& source, const ProgramFamily& family,
                                               std::span<const StepSpec> steps, const CompileFunction& compile,
                                               CompileCounters& counters);
+
+struct Provision {
+  ProgramFamily family;  // as asked for, with the target that was chosen
+  std::vector<program::Program> programs;
+};
+// As ProvidePrograms, for the first of `targets` (best first) that the source has every program for; where
+// there is none, for the best target. REQUIRES: targets is not empty.
+Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,
+                               std::span<const std::string> targets, std::span<const StepSpec> steps,
+                               const CompileFunction& compile, CompileCounters& counters);
 
 }  // namespace preheat::preload

@@ -60,6 +60,10 @@ std::optional<EntryBytes> SourceChain::Get(EntryKind kind, std::string_view name
   return std::nullopt;
 }
 
+bool SourceChain::Has(EntryKind kind, std::string_view name) {
+  return std::ranges::any_of(sources_, [&](EntrySource* source) { return source->Has(kind, name); });
+}
+
 std::vector<EntryInfo> SourceChain::List(EntryKind kind) {
   std::vector<EntryInfo> all;
   std::set<std::string, std::less<>> seen;

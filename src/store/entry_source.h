@@ -63,6 +63,8 @@ class EntrySource {
   // The bytes under this key, checked against their hash; nothing where there are none or they are damaged.
   // Thread-safe.
   virtual std::optional<EntryBytes> Get(EntryKind kind, std::string_view name) = 0;
+  // True where Get would return something; cheaper where a source knows without reading. Thread-safe.
+  virtual bool Has(EntryKind kind, std::string_view name) { return Get(kind, name).has_value(); }
   // What there is of a kind, in order of names. May read the disk: for explanations, not for lookups.
   virtual std::vector<EntryInfo> List(EntryKind kind) = 0;
 };
@@ -72,6 +74,7 @@ class SourceChain final : public EntrySource {
  public:
   explicit SourceChain(std::vector<EntrySource*> sources) : sources_(std::move(sources)) {}
   std::optional<EntryBytes> Get(EntryKind kind, std::string_view name) override;
+  bool Has(EntryKind kind, std::string_view name) override;
   std::vector<EntryInfo> List(EntryKind kind) override;
 
  private:

@@ -38,6 +38,37 @@ void WriteAll(int fd, std::span<const std::byte> bytes, const std::string& path)
   }
 }
 
+// A file or whatever else can be read but folders.
+class OpenFile {
+ public:
+  explicit OpenFile(const std::string& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) throw OsError(errno, "cannot open", path);
+    int failed = ::fstat(fd_, &info_) != 0 ? errno : 0;
+    if (failed == 0 && S_ISDIR(info_.st_mode)) failed = EISDIR;
+    if (failed == 0) return;
+    ::close(fd_);
+    throw OsError(failed, "cannot read", path);
+  }
+  ~OpenFile() { ::close(fd_); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  const struct stat& info() const { return info_; }
+  // At most `size` of the bytes that come next; 0 at the end.
+  size_t Read(void* data, size_t size) const {
+    for (;;) {
+      const ssize_t got = ::read(fd_, data, size);
+      if (got >= 0) return static_cast<size_t>(got);
+      if (errno != EINTR) throw OsError(errno, "cannot read", path_);
+    }
+  }
+
+ private:
+  const std::string& path_;
+  int fd_;
+  struct stat info_;
+};
+
 // The rename is on disk only when the folder is. Not every file system can sync a folder: best effort.
 void SyncFolder(const std::string& folder) {
   const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -73,15 +104,8 @@ bool IsFolder(const std::string& path) {
 }
 
 std::string ReadFile(const std::string& path, uint64_t limit_bytes) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw OsError(errno, "cannot open", path);
-  struct Closer {
-    int fd;
-    ~Closer() { ::close(fd); }
-  } closer{fd};
-  struct stat info;
-  if (::fstat(fd, &info) != 0) throw OsError(errno, "cannot read", path);
-  if (S_ISDIR(info.st_mode)) throw OsError(EISDIR, "cannot read", path);
+  const OpenFile file(path);
+  const struct stat& info = file.info();
   // The size is a hint only: files of /proc say 0, and a file may grow meanwhile.
   std::string text;
   size_t used = 0;
@@ -93,14 +117,31 @@ std::string ReadFile(const std::string& path, uint64_t limit_bytes) {
                             limit_bytes);
     }
     if (used == text.size()) text.resize(std::max(want, used + used / 2 + 4096));
-    const ssize_t got = ::read(fd, text.data() + used, text.size() - used);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw OsError(errno, "cannot read", path);
+    const size_t got = file.Read(text.data() + used, text.size() - used);
     if (got == 0) break;
-    used += static_cast<size_t>(got);
+    used += got;
   }
   text.resize(used);
   return text;
+}
+
+OwnedBytes ReadFileBytes(const std::string& path) {
+  const OpenFile file(path);
+  OwnedBytes bytes;
+  bytes.size = static_cast<size_t>(file.info().st_size);
+  // One byte more, so that a file that grows meanwhile is found out.
+  bytes.data = std::make_unique_for_overwrite<std::byte[]>(bytes.size + 1);
+  size_t used = 0;
+  while (used <= bytes.size) {
+    const size_t got = file.Read(bytes.data.get() + used, bytes.size + 1 - used);
+    if (got == 0) break;
+    used += got;
+  }
+  if (used != bytes.size) {
+    throw base::MakeError(base::ErrorKind::kCorrupt, "cannot read: {}: its size changed meanwhile; try again",
+                          path);
+  }
+  return bytes;
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
@@ -146,8 +187,8 @@ void WriteFileAtomic(const std::string& path, std::string_view text) {
 }
 
 SizedFile::SizedFile(std::string path, uint64_t size_bytes) : path_(std::move(path)) {
-  // Asked first: reserving more than there is takes all there is until it fails, and every other process on the
-  // machine finds the disk full meanwhile.
+  // Asked first: reserving more than there is takes all there is until it fails, and every other process on
+  // the machine finds the disk full meanwhile.
   if (size_bytes > DiskFree(path_)) throw OsError(ENOSPC, "cannot reserve space for", path_);
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) throw OsError(errno, "cannot create", path_);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +28,17 @@ bool IsFolder(const std::string& path);
 
 // The whole file. Files over `limit_bytes` are refused (kCorrupt): for files whose sane size is known.
 std::string ReadFile(const std::string& path, uint64_t limit_bytes = UINT64_MAX);
+
+// Bytes that belong to this process alone.
+struct OwnedBytes {
+  std::unique_ptr<std::byte[]> data;
+  size_t size = 0;
+
+  std::span<const std::byte> span() const { return {data.get(), size}; }
+};
+// As ReadFile, for big regular files: the memory is not zeroed first, which would double what a start pays
+// for its pages. A file that changes its size while it is read is kCorrupt.
+OwnedBytes ReadFileBytes(const std::string& path);
 
 // A file that appears under its name only when whole. Writes go to a uniquely named file in the same folder;
 // Commit syncs and renames it; the destructor without a Commit removes it. So a crash leaves the old file or

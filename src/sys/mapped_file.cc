@@ -19,8 +19,8 @@
 namespace preheat::sys {
 namespace {
 
-// Every page of a span up to 8 MiB; beyond that the standard error is at most sqrt(1/4 / 2048) = 1.1%.
-constexpr size_t kResidentSamples = 2048;
+// Every page of a span up to 2 MiB; beyond that the standard error is at most sqrt(1/4 / 512) = 2.2%.
+constexpr size_t kResidentSamples = 512;
 
 struct Pages {
   std::byte* begin;

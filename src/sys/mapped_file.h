@@ -45,8 +45,8 @@ class MappedFile {
 void AdviseRange(std::span<const std::byte> bytes, Advice advice);
 
 // The share, 0 to 1, of the pages of `bytes` (part of a mapping) that is in the page cache; 1 for an empty
-// span. Exact up to 8 MiB, beyond that from 2048 pages evenly spread (standard error about 1%), in a few
-// milliseconds whatever the size. A file that belongs to others and that this user may not write reads as
+// span. Exact up to 2 MiB, beyond that from 512 pages evenly spread (standard error about 2%), in a fraction
+// of a millisecond whatever the size. A file that belongs to others and that this user may not write reads as
 // fully resident (the kernel hides it).
 double ResidentFraction(std::span<const std::byte> bytes);
 
