@@ -1,12 +1,9 @@
 #include "store/store.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <memory>
-#include <random>
 #include <tuple>
 
 #include "base/check.h"
@@ -14,6 +11,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "store/entry_file.h"
+#include "sys/atomic_file.h"
 #include "sys/env.h"
 #include "sys/files.h"
 #include "sys/os_error.h"
@@ -25,9 +23,6 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr std::string_view kVersionFolder = "v1";
-constexpr std::string_view kTemporaryMark = ".tmp-";
-// A temporary file this old belongs to nobody: writing an entry takes milliseconds.
-constexpr int64_t kStaleTemporaryNs = int64_t{3600} * 1'000'000'000;
 
 bool IsName(std::string_view name) {
   return name.size() == 64 &&
@@ -65,35 +60,14 @@ std::optional<std::vector<std::byte>> ReadWhole(const std::string& path) {
   return bytes;
 }
 
-std::string TemporaryPath(const std::string& path) {
-  static std::atomic<uint64_t> counter{0};
-  std::random_device random;
-  return fmt::format("{}{}{:08x}{:08x}-{}", path, kTemporaryMark, random(), random(), counter.fetch_add(1));
-}
-
-// Unlike sys::AtomicFile this does not sync: a cache can lose an entry, and a sync costs more than a compile.
-void WriteAndRename(const std::string& path, std::span<const std::byte> prefix,
-                    std::span<const std::byte> payload) {
-  const std::string temporary = TemporaryPath(path);
-  File file(std::fopen(temporary.c_str(), "wbxe"));
-  if (file == nullptr) throw sys::OsError(errno, "cannot create", temporary);
-  std::setvbuf(file.get(), nullptr, _IONBF, 0);
-  bool good = true;
-  for (const auto part : {prefix, payload}) {
-    good = good && std::fwrite(part.data(), 1, part.size(), file.get()) == part.size();
-  }
-  int failed = good ? 0 : errno;
-  if (std::fclose(file.release()) != 0 && failed == 0) failed = errno;
-  if (failed != 0) {
-    std::remove(temporary.c_str());
-    throw sys::OsError(failed, "cannot write", temporary);
-  }
-  try {
-    sys::Rename(temporary, path);
-  } catch (const Error&) {
-    std::remove(temporary.c_str());
-    throw;
-  }
+// Not synced: a cache can lose an entry, and a sync costs more than a compile.
+void WriteEntry(const std::string& path, std::span<const std::byte> prefix,
+                std::span<const std::byte> payload) {
+  sys::MakeDirs(sys::ParentPath(path));
+  sys::AtomicFile file(path);
+  file.Write(prefix);
+  file.Write(payload);
+  file.Commit(sys::Sync::kNone);
 }
 
 std::vector<std::string> ListOrNothing(const std::string& folder) {
@@ -228,9 +202,7 @@ void Store::PutNamed(EntryKind kind, std::string_view name, const std::vector<Ke
   }
   if (to_disk) {
     try {
-      const std::string path = PathOf(kind, name);
-      sys::MakeDirs(sys::ParentPath(path));
-      WriteAndRename(path, MakeEntryPrefix(kind, parts, payload), payload);
+      WriteEntry(PathOf(kind, name), MakeEntryPrefix(kind, parts, payload), payload);
       return;
     } catch (const Error& error) {
       ReportUnwritable(error.message());
@@ -259,26 +231,18 @@ uint64_t Store::Prune(uint64_t max_bytes) {
   std::vector<Used> files;
   uint64_t total = 0;
   uint64_t removed = 0;
-  const int64_t now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                             std::chrono::system_clock::now().time_since_epoch())
-                             .count();
   for (int kind = 0; kind < kEntryKinds; ++kind) {
     const std::string top =
         fmt::format("{}/{}/{}", folder_, kVersionFolder, EntryKindName(static_cast<EntryKind>(kind)));
     for (const std::string& part : ListOrNothing(top)) {
       const std::string folder = sys::JoinPath(top, part);
+      removed += sys::RemoveAbandonedFiles(folder);
       for (const std::string& name : ListOrNothing(folder)) {
         const std::string path = sys::JoinPath(folder, name);
         const auto info = sys::GetFileInfo(path);
-        if (!info || !info->is_file) continue;
-        if (name.find(kTemporaryMark) != std::string::npos) {
-          if (now_ns - info->modified_ns < kStaleTemporaryNs) continue;
-          sys::RemoveFile(path);
-          removed += info->size_bytes;
-        } else if (IsName(name)) {
-          files.push_back({info->modified_ns, info->size_bytes, path});
-          total += info->size_bytes;
-        }
+        if (!IsName(name) || !info || !info->is_file) continue;
+        files.push_back({info->modified_ns, info->size_bytes, path});
+        total += info->size_bytes;
       }
     }
   }

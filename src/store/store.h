@@ -7,8 +7,9 @@
 //   16  8   payload_size
 //   24  32  SHA-256 over bytes 0..23, the parts text and the payload
 //   56  ..  parts text, payload
-// A file is written beside its place and renamed into it, so a reader sees the old entry, the new one, or
-// none; two writers of one key write the same bytes. No fsync: what a power cut leaves is found by the hash.
+// A file is written beside its place and renamed into it (sys/atomic_file.h), so a reader sees the old entry,
+// the new one, or none; two writers of one key write the same bytes. No fsync: what a power cut leaves is
+// found by the hash.
 //
 // Damage is a miss: the file is removed, a warning is given once. A folder that cannot be written (full,
 // read-only) is said once; what is put then lives in memory, so that this process still finds it.
@@ -59,8 +60,8 @@ class Store final : public EntrySource {
   // Puts machine code under the hash of its bytes, which is returned.
   std::string PutCode(std::span<const std::byte> code);
 
-  // Removes entries, those unused for longest first, until at most `max_bytes` are left. Returns the bytes
-  // removed. A hit counts as use.
+  // Removes what killed writers left, then entries, those unused for longest first, until at most `max_bytes`
+  // are left. Returns the bytes removed. A hit counts as use.
   uint64_t Prune(uint64_t max_bytes);
 
   StoreCounters counters() const;

@@ -13,6 +13,8 @@
 
 #include "base/hash.h"
 #include "store/entry_file.h"
+#include "sys/atomic_file.h"
+#include "sys/crash_for_test.h"
 #include "sys/env.h"
 #include "sys/files.h"
 
@@ -184,12 +186,14 @@ TEST_F(StoreTest, PruneKeepsWhatWasUsedLast) {
 TEST_F(StoreTest, PruneRemovesTemporaryFilesOfTheDeadOnly) {
   const std::string name = store_.PutCode(AsBytes("aaaa"));
   const std::string path = PathOf(store_, EntryKind::kCode, name);
-  WriteRaw(path + ".tmp-1", "stale");
-  WriteRaw(path + ".tmp-2", "fresh");
-  SetAge(path + ".tmp-1", 2 * 3600);
-  store_.Prune(1 << 20);
-  EXPECT_FALSE(sys::Exists(path + ".tmp-1"));
-  EXPECT_TRUE(sys::Exists(path + ".tmp-2"));
+  const std::string dead = path + ".tmp-0123456789abcdef-0";
+  WriteRaw(dead, "dead");
+  sys::AtomicFile alive(path);
+  EXPECT_FALSE(sys::Exists(dead));  // the next writer of the same entry clears up, too
+  WriteRaw(dead, "dead");
+  EXPECT_EQ(store_.Prune(1 << 20), 4u);
+  EXPECT_FALSE(sys::Exists(dead));
+  EXPECT_TRUE(sys::Exists(alive.temporary_path()));
   EXPECT_TRUE(store_.Get(EntryKind::kCode, name));
 }
 
@@ -241,6 +245,34 @@ TEST_F(StoreTest, AKilledWriterLeavesOldOrNewNeverHalf) {
     }
   }
   EXPECT_TRUE(store_.Get(EntryKind::kProgram, key_.name()));
+}
+
+// The same, systematically: before each operation of one write.
+TEST_F(StoreTest, AKillBeforeAnyOperationLeavesOldOrNewAndNothingPilesUp) {
+  if (!sys::CanTrace()) GTEST_SKIP() << "[SKIP] processes may not be traced here";
+  const std::string path = PathOf(store_, EntryKind::kProgram, key_.name());
+  int number = 1;
+  for (bool replaces : {false, true}) {
+    SCOPED_TRACE(replaces ? "replacing" : "the first entry");
+    for (number = 1;; ++number) {
+      sys::RemoveTree(store_.folder());
+      if (replaces) Store(store_.folder()).Put(EntryKind::kProgram, key_, "old");
+      const sys::Crash crash = sys::CrashBefore(
+          number, folder_.path(), [&] { Store(store_.folder()).Put(EntryKind::kProgram, key_, "new"); });
+      Store reader(store_.folder());
+      const auto left = reader.Get(EntryKind::kProgram, key_.name());
+      EXPECT_TRUE(left ? left->text() == "new" || (replaces && left->text() == "old") : !replaces) << number;
+      EXPECT_EQ(reader.counters().damaged, 0) << number;
+      reader.Put(EntryKind::kProgram, key_, "next");
+      EXPECT_EQ(Store(store_.folder()).Get(EntryKind::kProgram, key_.name())->text(), "next");
+      EXPECT_EQ(sys::ListDir(sys::ParentPath(path)).size(), 1u) << number;
+      if (crash.operation) continue;
+      EXPECT_TRUE(crash.EndedWell());
+      break;
+    }
+    // create, lock, two writes, rename; the first entry makes four folders before.
+    EXPECT_GE(number - 1, replaces ? 5 : 9);
+  }
 }
 
 TEST(StoreFolder, FollowsTheEnvironment) {

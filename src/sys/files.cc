@@ -6,37 +6,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
-#include <random>
 #include <system_error>
 #include <utility>
 
+#include "sys/atomic_file.h"
 #include "sys/os_error.h"
 
 namespace preheat::sys {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Unique over processes and machines that share the folder: the open is exclusive, and a taken name is tried
-// again.
-std::string UniqueSuffix() {
-  static std::atomic<uint64_t> counter{0};
-  std::random_device random;
-  return fmt::format(".tmp-{:08x}{:08x}-{}", random(), ::getpid(), counter.fetch_add(1));
-}
-
-void WriteAll(int fd, std::span<const std::byte> bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw OsError(errno, "cannot write", path);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-}
 
 // A file or whatever else can be read but folders.
 class OpenFile {
@@ -68,14 +49,6 @@ class OpenFile {
   int fd_;
   struct stat info_;
 };
-
-// The rename is on disk only when the folder is. Not every file system can sync a folder: best effort.
-void SyncFolder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  (void)::fsync(fd);
-  ::close(fd);
-}
 
 }  // namespace
 
@@ -142,38 +115,6 @@ OwnedBytes ReadFileBytes(const std::string& path) {
                           path);
   }
   return bytes;
-}
-
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  constexpr int kAttempts = 16;
-  for (int attempt = 0; attempt < kAttempts && fd_ < 0; ++attempt) {
-    temporary_path_ = path_ + UniqueSuffix();
-    fd_ = ::open(temporary_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ < 0 && errno != EEXIST) throw OsError(errno, "cannot create", path_);
-  }
-  if (fd_ < 0) throw OsError(EEXIST, "cannot create", path_);
-}
-
-AtomicFile::~AtomicFile() {
-  if (fd_ < 0) return;
-  ::close(fd_);
-  ::unlink(temporary_path_.c_str());
-}
-
-void AtomicFile::Write(std::span<const std::byte> bytes) {
-  WriteAll(fd_, bytes, path_);
-}
-
-void AtomicFile::Write(std::string_view text) {
-  Write(std::as_bytes(std::span(text.data(), text.size())));
-}
-
-void AtomicFile::Commit() {
-  if (::fsync(fd_) != 0) throw OsError(errno, "cannot write", path_);
-  if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) throw OsError(errno, "cannot replace", path_);
-  ::close(fd_);
-  fd_ = -1;
-  SyncFolder(ParentPath(path_));
 }
 
 void WriteFileAtomic(const std::string& path, std::span<const std::byte> bytes) {

@@ -40,29 +40,8 @@ struct OwnedBytes {
 // for its pages. A file that changes its size while it is read is kCorrupt.
 OwnedBytes ReadFileBytes(const std::string& path);
 
-// A file that appears under its name only when whole. Writes go to a uniquely named file in the same folder;
-// Commit syncs and renames it; the destructor without a Commit removes it. So a crash leaves the old file or
-// the new one. One thread at a time.
-class AtomicFile {
- public:
-  explicit AtomicFile(std::string path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-
-  void Write(std::span<const std::byte> bytes);
-  void Write(std::string_view text);
-  void Commit();
-
-  // Where the bytes are until Commit.
-  const std::string& temporary_path() const { return temporary_path_; }
-
- private:
-  std::string path_;
-  std::string temporary_path_;
-  int fd_ = -1;
-};
-
+// The whole file by way of an AtomicFile (sys/atomic_file.h): after a crash there is the old one or the new
+// one.
 void WriteFileAtomic(const std::string& path, std::string_view text);
 void WriteFileAtomic(const std::string& path, std::span<const std::byte> bytes);
 

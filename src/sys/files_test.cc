@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <thread>
-#include <vector>
 
 #include "base/error.h"
 #include "sys/env.h"
@@ -78,56 +76,6 @@ TEST(Files, FilesOverTheLimitAreRefused) {
   WriteFileAtomic(dir.File("big"), std::string(100, 'x'));
   EXPECT_EQ(ReadFile(dir.File("big"), 100).size(), 100u);
   EXPECT_EQ(Thrown([&] { ReadFile(dir.File("big"), 99); }).kind(), ErrorKind::kCorrupt);
-}
-
-TEST(AtomicFile, WithoutCommitTheOldFileStays) {
-  UniqueTempDir dir;
-  const std::string path = dir.File("a");
-  WriteFileAtomic(path, std::string_view("old"));
-  {
-    AtomicFile file(path);
-    file.Write(std::string_view("half of the new"));
-    EXPECT_EQ(ReadFile(path), "old");
-    EXPECT_TRUE(Exists(file.temporary_path()));
-  }
-  EXPECT_EQ(ReadFile(path), "old");
-  EXPECT_THAT(ListDir(dir.path()), ElementsAre("a"));
-}
-
-TEST(AtomicFile, ManyWritersLeaveOneWholeFile) {
-  UniqueTempDir dir;
-  const std::string path = dir.File("a");
-  std::vector<std::thread> threads;
-  for (char letter : {'a', 'b', 'c', 'd'}) {
-    threads.emplace_back([&path, letter] {
-      for (int i = 0; i < 20; ++i) WriteFileAtomic(path, std::string(5000, letter));
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  const std::string text = ReadFile(path);
-  EXPECT_EQ(text, std::string(5000, text[0]));
-  EXPECT_THAT(ListDir(dir.path()), ElementsAre("a"));
-}
-
-TEST(AtomicFile, ARenameThatFailsLeavesNothing) {
-  UniqueTempDir dir;
-  MakeDirs(dir.File("taken/inside"));
-  EXPECT_EQ(Thrown([&] { WriteFileAtomic(dir.File("taken"), std::string_view("x")); }).kind(),
-            ErrorKind::kIo);
-  EXPECT_THAT(ListDir(dir.path()), ElementsAre("taken"));
-}
-
-TEST(AtomicFile, AMissingFolderIsNotFound) {
-  UniqueTempDir dir;
-  EXPECT_EQ(Thrown([&] { AtomicFile file(dir.File("no/file")); }).kind(), ErrorKind::kNotFound);
-}
-
-TEST(AtomicFile, AReadOnlyFolderIsAccessDenied) {
-  if (::geteuid() == 0) GTEST_SKIP() << "[SKIP] root may write everywhere";
-  UniqueTempDir dir;
-  ::chmod(dir.path().c_str(), 0500);
-  EXPECT_EQ(Thrown([&] { AtomicFile file(dir.File("a")); }).kind(), ErrorKind::kAccessDenied);
-  ::chmod(dir.path().c_str(), 0700);
 }
 
 TEST(SizedFile, TakesPiecesInAnyOrder) {
