@@ -5,6 +5,7 @@
 
 #include "abi/kernel_abi.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "sys/clock.h"
 
 namespace preheat::compile {
@@ -62,12 +63,16 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
   }
   if (!units.empty()) {
     base::Detail("compiling {} units for {}", units.size(), target_);
-    const auto compiled = Compiler().Compile(units, {.jobs = jobs_});
-    for (size_t i = 0; i < units.size(); ++i) {
-      const std::string hash = store_.PutCode(compiled[i].image);
+    base::Progress progress("compiling", static_cast<int64_t>(units.size()));
+    // Kept as they come: who stops a long build goes on from there.
+    const auto keep = [&](size_t i, const toolchain::CompiledUnit& unit) {
+      const std::string hash = store_.PutCode(unit.image);
       store_.Put(EntryKind::kCompile, keys[i], hash);
       hashes[units[i].source] = hash;
-    }
+      progress.SetNote(unit.name);
+      progress.Advance();
+    };
+    Compiler().Compile(units, {.jobs = jobs_, .on_compiled = keep});
     compiled_ += static_cast<int64_t>(units.size());
   }
   seconds_ += sys::MonotonicSeconds() - start;

@@ -110,7 +110,10 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
 
   const std::vector<std::string> hashes = code_.Make(sources);
   WeightPool weights(*options_.device);
-  base::Progress progress("tuning", static_cast<int64_t>(jobs.size()));
+  const tune::TuneOptions options = {.least_seconds = kLeastSeconds, .clock = sys::MonotonicSeconds};
+  int64_t turns = 0;
+  for (const Job& job : jobs) turns += options.rounds * static_cast<int64_t>(job.candidates.size());
+  base::Progress progress("tuning", turns);
   for (const Job& job : jobs) {
     progress.SetNote(RegionName(*job.region->graph, job.region->node));
     std::vector<store::EntryBytes> images;
@@ -121,12 +124,17 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
       candidates.push_back({&job.code[i], images.back().span()});
     }
     RegionBench bench(*options_.device, weights, *job.region->graph, options_.target, job.region->shape);
-    const tune::Outcome outcome =
-        bench.Run(candidates, {.least_seconds = kLeastSeconds, .clock = sys::MonotonicSeconds});
+    int64_t turns_left = options.rounds * static_cast<int64_t>(candidates.size());
+    tune::TuneOptions shown = options;
+    shown.on_turn = [&] {
+      --turns_left;
+      progress.Advance();
+    };
+    const tune::Outcome outcome = bench.Run(candidates, shown);
     const Schedule& winner = job.candidates[outcome.winner];
     store_.Put(EntryKind::kTuning, job.key, codegen::ToText(winner));
     measured_[job.key.name()] = {winner, MeasuredReason(job.candidates, outcome)};
-    progress.Advance();
+    progress.Advance(turns_left);  // of candidates that dropped out early
   }
   seconds_ += sys::MonotonicSeconds() - start;
 }

@@ -243,6 +243,7 @@ std::vector<CompiledUnit> HostCompiler::Compile(const std::vector<Unit>& units,
   std::vector<std::exception_ptr> errors(units.size());
   std::atomic<size_t> next{0};
   std::atomic<bool> stop{false};
+  std::mutex callback_mutex;
   const auto work = [&] {
     for (size_t i = next.fetch_add(1); i < units.size() && !stop; i = next.fetch_add(1)) {
       try {
@@ -250,6 +251,8 @@ std::vector<CompiledUnit> HostCompiler::Compile(const std::vector<Unit>& units,
         const std::string own_folder = folder.File(std::to_string(i));
         sys::MakeDirs(own_folder);
         compiled[i] = CompileOne(units[i], options, own_folder);
+        const std::lock_guard lock(callback_mutex);
+        if (options.on_compiled) options.on_compiled(i, compiled[i]);
       } catch (...) {
         errors[i] = std::current_exception();
         stop = true;

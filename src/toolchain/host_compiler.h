@@ -10,7 +10,9 @@
 // Thread-safe after construction.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +53,8 @@ struct CompileOptions {
   int jobs = 0;               // compiler processes at once; 0: as many as CPUs may be used
   std::string keep_folder{};  // where the source of a failed unit is kept; empty: the temporary folder
   std::vector<std::string> extra_flags{};  // after ours; they belong into the caller's compile key
+  // Called with each unit as it is done, in any order, from any thread, one call at a time.
+  std::function<void(size_t unit, const CompiledUnit&)> on_compiled{};
 };
 
 class HostCompiler {

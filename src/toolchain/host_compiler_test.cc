@@ -178,6 +178,18 @@ TEST(HostCompiler, ResultsAreInTheOrderOfTheUnits) {
   }
 }
 
+TEST(HostCompiler, EachUnitIsToldAsItIsDone) {
+  const HostCompiler compiler = HostCompiler::Find();
+  const std::vector<Unit> units = {Sample(), Sample("x86-64-v4"), Sample("x86-64-v4+avx512bf16")};
+  std::map<size_t, std::vector<std::byte>> told;
+  const auto compiled =
+      compiler.Compile(units, {.jobs = 2, .on_compiled = [&](size_t i, const CompiledUnit& unit) {
+                                 EXPECT_TRUE(told.emplace(i, unit.image).second);
+                               }});
+  ASSERT_EQ(told.size(), units.size());
+  for (size_t i = 0; i < units.size(); ++i) EXPECT_EQ(told[i], compiled[i].image);
+}
+
 TEST(HostCompiler, UnknownTargetNamesTheKnownOnes) {
   try {
     HostCompiler::Find().Compile({Sample("znver5")});

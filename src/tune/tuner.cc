@@ -43,6 +43,7 @@ Outcome Tune(size_t candidates, const std::function<void(size_t)>& run, std::spa
   for (int round = 0; round < options.rounds && left.size() > 1; ++round) {
     for (size_t turn = 0; turn < left.size(); ++turn) {
       const size_t i = left[(turn + static_cast<size_t>(round)) % left.size()];
+      if (options.on_turn) options.on_turn();
       times[i].push_back(BestOfRuns([&] { run(i); }, options) / work[i]);
     }
     if (round == 0) continue;

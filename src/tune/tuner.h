@@ -20,6 +20,8 @@ struct TuneOptions {
   double least_seconds = 0;  // a time is the best of as many runs as take this long together; at least one
   // Seconds of now; the test's own clock, or sys::MonotonicSeconds.
   std::function<double()> clock;
+  // Called before each time of a candidate is taken, at most `rounds` times a candidate; null: not.
+  std::function<void()> on_turn;
 };
 
 struct Measured {

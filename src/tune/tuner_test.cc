@@ -32,6 +32,26 @@ TEST(Tune, SlowCandidatesDropOut) {
   EXPECT_EQ(outcome.candidates[0].rounds, 6);
 }
 
+TEST(Tune, EveryTurnIsToldBeforeItsTimeIsTaken) {
+  double now = 0;
+  int64_t told = 0;
+  const auto cost = [](size_t i) { return i < 2 ? 1.0 : 10.0; };
+  const Outcome outcome = Tune(5, [&](size_t i) { now += cost(i); }, std::vector<double>(5, 1.0),
+                               {.rounds = 4,
+                                .clock = [&] { return now; },
+                                .on_turn =
+                                    [&] {
+                                      now += 1000;  // drawing a bar takes its time
+                                      ++told;
+                                    }});
+  int64_t turns = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    turns += outcome.candidates[i].rounds;
+    EXPECT_DOUBLE_EQ(outcome.candidates[i].median_seconds, cost(i));
+  }
+  EXPECT_EQ(told, turns);
+}
+
 TEST(Tune, TheWarmUpDoesNotCount) {
   FakeMachine machine{
       .cost = [](size_t i, int run) { return run == 0 ? 100.0 : 1.0 + static_cast<double>(i); }};
