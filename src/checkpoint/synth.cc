@@ -316,7 +316,7 @@ void CheckOptions(const SynthOptions& options, size_t tensors) {
 void CheckDiskSpace(const std::string& folder, int64_t needed) {
   const uint64_t available = sys::DiskFree(folder);
   if (available >= static_cast<uint64_t>(needed)) return;
-  throw MakeError(ErrorKind::kIo, "synth: {}: needs {:.1f} GB, {:.1f} GB are free; free some space", folder,
+  throw MakeError(ErrorKind::kIo, "synth: {}: needs {:.3f} GB, {:.3f} GB are free; free some space", folder,
                   static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9);
 }
 
