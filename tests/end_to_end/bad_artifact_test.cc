@@ -4,7 +4,10 @@
 
 #include <filesystem>
 
+#include "artifact/artifact.h"
+#include "artifact/writer.h"
 #include "end_to_end/end_to_end.h"
+#include "store/key.h"
 
 namespace preheat::testing {
 namespace {
@@ -89,6 +92,44 @@ TEST_F(BadArtifact, OfALengthThatWasNotBuilt) {
   const auto result = Preheat(
       OnTiny("run", {"--prompt", kSum, "--compile-dynamic", "false", "--forbid-compile"}), NoPrograms());
   ExpectError(result, 3, {"prefill_9", "step: prefill_9 here"});
+}
+
+// Whatever CPU this is: what was built here, as a newer version would have labelled it for a newer CPU.
+TEST_F(BadArtifact, OfACpuLevelThatIsNotThisMachines) {
+  artifact::Artifact built = artifact::Artifact::Open(Tiny().artifact);
+  artifact::Manifest manifest = built.manifest();
+  manifest.purpose.targets = {"x86-64-v5"};
+  artifact::ArtifactWriter writer(manifest);
+  for (const artifact::ManifestEntry& entry : built.manifest().entries) {
+    const auto bytes = built.Get(entry.kind, entry.name);
+    const std::string target = entry.target.empty() ? "" : "x86-64-v5";
+    if (entry.kind == store::EntryKind::kCode) {
+      writer.AddCode(target, bytes->span());
+      continue;
+    }
+    store::KeyBuilder key;
+    for (const auto& [label, value] : entry.parts) key.Add(label, label == "target" ? target : value);
+    writer.Add(entry.kind, key.Build(), target, bytes->span());
+  }
+  writer.WriteTo(File("v5.bin"));
+
+  const auto mine = ParseJson(Preheat({"devices", "--json"}).out);
+  const std::string best = mine["devices"][0]["targets"][0].GetString();
+  const Words texts = {File("v5.bin") + ": made for x86-64-v5, but this processor (", ") runs " + best,
+                       "; build with --targets " + best + "\n"};
+  const Words words = {"--prompt", kSum, "--print-ids", "--cache-path", File("v5.bin")};
+  Words forbidding = words;
+  forbidding.emplace_back("--forbid-compile");
+  ExpectError(PreheatRun(OnTiny("", words)), 4, texts);
+  ExpectError(Preheat(OnTiny("run", forbidding)), 4, texts);
+  const auto verify = Preheat({"verify", File("v5.bin")});
+  EXPECT_EQ(verify.exit_code, 4);
+  EXPECT_THAT(verify.out, HasSubstr("unusable: target: needs x86-64-v5, this machine runs " + best));
+  EXPECT_THAT(verify.out, HasSubstr(File("v5.bin") + ": unusable\n"));
+  // Where compiling is allowed, what does not fit is made.
+  const auto run = Preheat(OnTiny("run", words), WarmCache());
+  ExpectDone(run);
+  EXPECT_EQ(LineAfter(run.out, "ids: "), kSumIds);
 }
 
 TEST_F(BadArtifact, OfAnotherCpu) {
