@@ -14,6 +14,9 @@ using base::MakeError;
 
 constexpr char kRunPrompt[] = "Explain how torch.compile cache artifacts reduce startup latency.";
 constexpr char kBenchmarkPrompt[] = "Write a short explanation of portable torch.compile caches.";
+// As many CPUs as Linux's affinity masks know; far more threads are a slip of the finger that takes all
+// memory.
+constexpr int64_t kMostThreads = 1024;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void AddSharedOptions(Arguments& arguments, SharedOptions& options) {
@@ -104,6 +107,10 @@ void ApplyDeviceOptions(const DeviceOptions& options) {
   base::SetLogLevel(options.quiet     ? base::LogLevel::kQuiet
                     : options.verbose ? base::LogLevel::kVerbose
                                       : base::LogLevel::kNormal);
+  if (options.threads > kMostThreads) {
+    throw MakeError(ErrorKind::kInvalidArgument, "--threads {}: at most {} are possible", options.threads,
+                    kMostThreads);
+  }
   const std::string_view device = options.device;
   if (device == "auto" || device == "cpu") return;
   if (device == "cuda" || device.starts_with("cuda:")) {

@@ -38,6 +38,13 @@ TEST_F(BadArtifact, Missing) {
               {"none.bin: no such artifact; make it with `preheat build`"});
   ExpectError(Preheat({"inspect", File("none.bin")}), 66, {"no such artifact"});
   ExpectError(Preheat({"verify", File("none.bin")}), 66, {"no such artifact"});
+  ExpectError(PreheatRun(OnTiny("", {"--cache-path", File("none.bin")})), 66, {"no such artifact"});
+  ExpectError(
+      Preheat(OnTiny("benchmark", {"--cache-path", File("none.bin"), "--single-mode", "compile_preload"})),
+      66, {"no such artifact"});
+  ExpectError(Preheat({"logits", "--model-id", TinyModel(), "--prompt", "x", "--output", File("l"),
+                       "--cache-path", File("none.bin")}),
+              66, {"no such artifact"});
 }
 
 TEST_F(BadArtifact, AnyFlippedByteIsFound) {
@@ -177,7 +184,13 @@ TEST_F(BadArtifact, OutputThatCannotBePrintedIsAnError) {
 
 TEST_F(BadArtifact, NoCompilerSaysWhatToInstall) {
   const auto result = Preheat(OnTiny("run", {"--prompt", kSum, "--no-load-artifacts"}), NoPrograms());
-  ExpectError(result, 66, {"no C++ compiler found: looked for c++ g++ clang++; install g++ or set CXX"});
+  const Words texts = {"no C++ compiler found: looked for c++ g++ clang++; install g++ or set CXX"};
+  ExpectError(result, 66, texts);
+  const auto build = Preheat({"build", "--model-id", TinyModel(), "--compile-mode", "default", "--cache-path",
+                              File("x.bin"), "--metadata-path", File("x.json")},
+                             NoPrograms());
+  ExpectError(build, 66, texts);
+  EXPECT_FALSE(sys::Exists(File("x.bin")));
 }
 
 TEST_F(BadArtifact, ANamedCompilerThatIsNoneIsTold) {

@@ -1,6 +1,4 @@
 // A model folder that is not what it should be: message and exit code.
-#include <filesystem>
-
 #include "end_to_end/end_to_end.h"
 
 namespace preheat::testing {
@@ -24,7 +22,26 @@ class BadModel : public EndToEnd {
 };
 
 TEST_F(BadModel, MissingFolder) {
-  ExpectError(Build("/no/such/model"), 66, {"/no/such/model", "no such folder"});
+  const std::string missing = "/no/such/model";
+  const Words texts = {"/no/such/model: no such folder; name a folder with config.json and safetensors"};
+  ExpectError(Build(missing), 66, texts);
+  ExpectError(Preheat(OnTiny("run", {"--model-id", missing})), 66, texts);
+  ExpectError(PreheatRun(OnTiny("", {"--model-id", missing})), 66, texts);
+  ExpectError(Preheat({"tokenize", "--model-id", missing}), 66, texts);
+  ExpectError(Preheat({"verify", Tiny().artifact, "--model-id", missing}), 66, texts);
+  ExpectError(Preheat({"logits", "--model-id", missing, "--prompt", "x", "--output", File("l")}), 66, texts);
+}
+
+TEST_F(BadModel, AShapeToSynthesizeThatIsNone) {
+  ExpectError(Preheat({"synth", "--shape", File("none.json"), "--output", File("s")}), 66,
+              {File("none.json") + ": No such file or directory"});
+  sys::WriteFileAtomic(File("shape.json"), std::string_view("{\"hidden_size\": 64}"));
+  ExpectError(Preheat({"synth", "--shape", File("shape.json"), "--output", File("s")}), 65,
+              {"shape.json: field \"model_type\" is missing"});
+  ExpectError(
+      Preheat({"synth", "--shape", TinyModel() + "/config.json", "--shards", "1000", "--output", File("s")}),
+      2, {"1000 shards; from 1 to "});
+  EXPECT_FALSE(sys::Exists(File("s")));
 }
 
 TEST_F(BadModel, AnIdThatIsNotInTheHubCache) {
@@ -54,6 +71,25 @@ TEST_F(BadModel, ConfigFields) {
   ExpectConfigError("{", "oh, ", 65, {"config.json: not valid JSON"});
 }
 
+TEST_F(BadModel, SizesThatNoModelHas) {
+  const std::string config = sys::ReadFile(TinyModel() + "/config.json");
+  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                            "intermediate_size", "vocab_size", "max_position_embeddings", "head_dim"}) {
+    SCOPED_TRACE(field);
+    const std::string begin = std::string("\"") + field + "\": ";
+    const size_t at = config.find(begin);
+    ASSERT_NE(at, std::string::npos);
+    const std::string was = config.substr(at, config.find_first_of(",\n", at) - at);
+    const std::string named = std::string("config.json: field \"") + field + "\" is ";
+    for (const char* value : {"-1", "0", "1000000000000"}) {
+      ExpectConfigError(was, begin + value, 65, {named + value + "; must be from 1 to "});
+    }
+    for (const char* value : {"\"x\"", "1.5"}) {
+      ExpectConfigError(was, begin + value, 65, {named + value + "; a whole number belongs there"});
+    }
+  }
+}
+
 TEST_F(BadModel, UnsupportedModelsNameTheField) {
   ExpectConfigError("\"model_type\": \"llama\"", "\"model_type\": \"mamba\"", 2,
                     {"field \"model_type\" is \"mamba\": not supported"});
@@ -71,26 +107,6 @@ TEST_F(BadModel, MissingSurplusAndMisshapenTensors) {
                     {"has the shape [576, 256], where config.json asks for [512, 256]"});
 }
 
-TEST_F(BadModel, CutWeights) {
-  const std::string model = CopyOfTiny();
-  const std::string weights = model + "/model.safetensors";
-  std::filesystem::resize_file(weights, 100000);
-  ExpectError(Build(model), 65, {"the file is cut off"});
-  std::filesystem::resize_file(weights, 4);
-  ExpectError(Build(model), 65, {"4 bytes are no safetensors file"});
-  std::filesystem::resize_file(weights, 0);
-  ExpectError(Build(model), 65, {"model.safetensors"});
-}
-
-TEST_F(BadModel, AHeaderOf100GB) {
-  const std::string model = CopyOfTiny();
-  std::string bytes = sys::ReadFile(model + "/model.safetensors");
-  const uint64_t size = 100'000'000'000;
-  bytes.replace(0, sizeof(size), reinterpret_cast<const char*>(&size), sizeof(size));
-  sys::WriteFileAtomic(model + "/model.safetensors", std::string_view(bytes));
-  ExpectError(Build(model), 65, {"100000000000"});
-}
-
 TEST_F(BadModel, ABrokenTokenizer) {
   const std::string model = CopyOfTiny();
   sys::WriteFileAtomic(model + "/tokenizer.json", std::string_view("{\"model\": 7}"));
@@ -101,6 +117,15 @@ TEST_F(BadModel, APromptBeyondTheLastPosition) {
   ExpectError(Preheat(OnTiny("run", {"--prompt", kSum, "--max-new-tokens", "5000"})), 2,
               {"9 prompt tokens and --max-new-tokens 5000 exceed the model's max_position_embeddings of 4096",
                "at most 4087 new tokens"});
+  std::string ids = "5";
+  for (int i = 1; i < 4100; ++i) ids += ",5";
+  const std::string text = "4100 prompt tokens and --max-new-tokens ";
+  const std::string advice = "exceed the model's max_position_embeddings of 4096; use a shorter prompt\n";
+  ExpectError(PreheatRun(OnTiny("", {"--prompt-ids", ids})), 2, {text + "128 " + advice});
+  ExpectError(Preheat(OnTiny("benchmark", {"--prompt-ids", ids, "--single-mode", "compile_preload"})), 2,
+              {text + "128 " + advice});
+  ExpectError(Preheat({"logits", "--model-id", TinyModel(), "--prompt-ids", ids, "--output", File("l")}), 2,
+              {text + "1 " + advice});
 }
 
 }  // namespace

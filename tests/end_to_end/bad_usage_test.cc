@@ -45,6 +45,7 @@ TEST_F(BadUsage, UnknownWordsNameTheNearest) {
       {{"benchmark", "--single-mode", "compile_preloaded"}, {"did you mean compile_preload?"}},
       {{"run", "--device", "gpu"}, {"Valid values: auto, cpu, cuda[:N]"}},
       {{"build", "--targets", "x86-64-v9"}, {"unknown target \"x86-64-v9\"", "x86-64-v3"}},
+      {{"devices", "--jason"}, {"unknown option --jason: did you mean --json? See preheat devices --help"}},
       {{"synth", "--shape", "llama-9", "--output", File("s")}, {"unknown shape \"llama-9\"", "llama-3.2-1b"}},
   });
 }
@@ -67,9 +68,25 @@ TEST_F(BadUsage, LengthsAndCounts) {
       {{"benchmark", "--num-requests", "0"}, {"at least 1"}},
       {{"benchmark", "--repeats", "-1"}, {"at least 1"}},
       {{"run", "--threads", "-1"}, {"at least 0"}},
+      {{"run", "--threads", "1000000"}, {"--threads 1000000: at most 1024 are possible"}},
+      {{"synth", "--shards", "0"}, {"--shards 0: needs a whole number of at least 1"}},
+      {{"logits", "--decode-from", "-3"}, {"--decode-from -3: needs a whole number of at least 1"}},
+      {{"build", "--prefill-lengths", "99999999999999999999"}, {"is no positive whole number"}},
       {{"run", "--prompt-ids", "1,x"}, {"\"x\" is no token id"}},
       {{"run", "--prompt-ids", ","}, {"needs at least one id"}},
       {{"run", "--prompt", "x", "--prompt-ids", "1"}, {"--prompt-ids excludes --prompt"}},
+  });
+}
+
+TEST_F(BadUsage, WhatMustCompileCannotBeForbiddenTo) {
+  const std::string comparison =
+      "--forbid-compile: a comparison has trials that must compile; leave one of the two out";
+  ExpectEach({
+      {{"compare", "--forbid-compile"}, {comparison}},
+      {{"run", "--compare-load-vs-skip", "--forbid-compile"}, {comparison}},
+      {{"benchmark", "--forbid-compile"},
+       {"--forbid-compile: a benchmark has a mode that must compile; use --single-mode compile_preload"}},
+      {{"benchmark", "--single-mode", "compile_no_preload", "--forbid-compile"}, {"must compile"}},
   });
 }
 
