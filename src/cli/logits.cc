@@ -9,6 +9,7 @@
 #include "cli/backends.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/json_text.h"
 #include "cli/output_file.h"
 #include "sys/files.h"
 
@@ -24,6 +25,7 @@ struct LogitsOptions {
   bool all_positions = false;
   int64_t decode_from = 0;  // 0: everything by prefill
   std::string output;
+  bool json = false;
 };
 
 std::optional<LogitsOptions> Parse(const Words& words) {
@@ -50,6 +52,7 @@ std::optional<LogitsOptions> Parse(const Words& words) {
   arguments.Text("--cache-path", options.shared.cache_path, "Preload this artifact");
   arguments.Text("--metadata-path", options.shared.metadata_path, "The artifact's metadata file");
   arguments.Flag("--forbid-compile", options.generation.forbid_compile, "Fail rather than compile anything");
+  arguments.Flag("--json", options.json, "Print one JSON document");
   AddDeviceOptions(arguments, options.shared.device);
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return std::nullopt;
   if (options.output.empty()) throw MakeError(ErrorKind::kInvalidArgument, "logits needs --output FILE");
@@ -119,6 +122,16 @@ int LogitsCommand(const Words& words) {
   const std::vector<float> logits = Gather(engine, *options, rows);
   const auto vocab = static_cast<int64_t>(logits.size()) / rows;
   WriteLogits(options->output, logits, rows, vocab);
+  if (options->json) {
+    JsonText out;
+    out.Begin().Field("path", options->output).Field("shape", std::vector<int64_t>{rows, vocab});
+    out.Field("prompt_tokens", static_cast<int64_t>(engine.prompt().size()));
+    out.Field("execution", options->generation.execution).Field("target", engine.facts().target);
+    out.Field("dtype", engine.facts().dtype);
+    out.Field("async_compile_miss", engine.counters().async_compile_miss).End();
+    fmt::print("{}", out.Text());
+    return kExitDone;
+  }
   fmt::print("[logits] wrote {}: logits f32 [{}, {}] ({}, {})\n", options->output, rows, vocab,
              engine.facts().target, engine.facts().dtype);
   return kExitDone;

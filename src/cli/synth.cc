@@ -5,6 +5,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/json_text.h"
 #include "cli/options.h"
 #include "cli/run_request.h"
 #include "sys/clock.h"
@@ -18,6 +19,7 @@ int SynthCommand(const Words& words) {
   std::string output;
   int64_t seed = 0;
   int64_t shards = 1;
+  bool json = false;
   DeviceOptions device;
   Arguments arguments("preheat synth",
                       "Writes a random checkpoint of a real shape, with a byte-level tokenizer.");
@@ -27,6 +29,7 @@ int SynthCommand(const Words& words) {
   arguments.Count("--seed", seed, 0, "Of the random weights");
   arguments.Count("--shards", shards, 1, "Weight files");
   arguments.Text("--output", output, "Folder to write; must not exist, or be empty");
+  arguments.Flag("--json", json, "Print one JSON document");
   AddDeviceOptions(arguments, device);
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return kExitDone;
   ApplyDeviceOptions(device);
@@ -36,14 +39,23 @@ int SynthCommand(const Words& words) {
   }
   const sys::InterruptFlag interrupt;
   const double start = sys::MonotonicSeconds();
+  const tensor::DType stored = tensor::ParseDType(dtype).value();
   const checkpoint::SynthResult result = checkpoint::Synthesize({.config = checkpoint::SynthShape(shape),
-                                                                 .dtype = tensor::ParseDType(dtype).value(),
+                                                                 .dtype = stored,
                                                                  .seed = static_cast<uint64_t>(seed),
                                                                  .shards = static_cast<int>(shards),
                                                                  .folder = output,
                                                                  .threads = static_cast<int>(device.threads),
                                                                  .cancel = &interrupt.flag()});
   const double seconds = sys::MonotonicSeconds() - start;
+  if (json) {
+    JsonText out;
+    out.Begin().Field("path", output).Field("weight_files", result.weight_files);
+    out.Field("weight_bytes", result.weight_bytes).Field("dtype", tensor::Name(stored));
+    out.Field("seed", seed).Field("seconds", seconds).End();
+    fmt::print("{}", out.Text());
+    return kExitDone;
+  }
   fmt::print("[synth] wrote {}: {:.3f} GB of weights in {} file(s), {}s ({:.2f} GB/s)\n", output,
              static_cast<double>(result.weight_bytes) / 1e9, result.weight_files.size(), Seconds(seconds),
              static_cast<double>(result.weight_bytes) / 1e9 / seconds);

@@ -93,16 +93,18 @@ int TokenizeCommand(const Words& words) {
   const std::string path = hub::ResolveModel(model_id) + "/tokenizer.json";
   const auto tokenizer = tokenizer::Tokenizer::Parse(sys::ReadFile(path), path);
   std::string line;
-  if (json) std::fputs("[", stdout);
+  std::string list;  // with --json: nothing is printed before all is known to be good
   for (int64_t number = 1; std::getline(std::cin, line); ++number) {
     const std::string result =
         decode ? DecodeLine(tokenizer, line, number)
                : EncodeLine(tokenizer, line, number, {.add_bos = !no_bos, .parse_special = parse_special});
-    if (json && number > 1) std::fputs(",\n", stdout);
-    std::fputs(result.c_str(), stdout);
-    if (!json) std::fputc('\n', stdout);
+    if (json) {
+      list += (number > 1 ? ",\n" : "") + result;
+    } else {
+      std::puts(result.c_str());
+    }
   }
-  if (json) std::fputs("]\n", stdout);
+  if (json) std::printf("[%s]\n", list.c_str());
   return kExitDone;
 }
 

@@ -89,6 +89,39 @@ TEST_F(Commands, CompiledLogitsOfAllPositions) {
   EXPECT_LT(LargestGap(all.values, reference.values), kBf16Gap);
 }
 
+TEST_F(Commands, LogitsWithJsonPrintsOneDocument) {
+  const auto result = Preheat({"logits", "--model-id", TinyModel(), "--prompt", kSum, "--all-positions",
+                               "--execution", "interpreter", "--output", File("l"), "--json"});
+  ExpectDone(result);
+  EXPECT_EQ(result.err, "");
+  const auto document = ParseJson(result.out);
+  ExpectKeys(document,
+             {"path", "shape", "prompt_tokens", "execution", "target", "dtype", "async_compile_miss"});
+  EXPECT_EQ(document["path"].GetString(), File("l"));
+  EXPECT_EQ(document["shape"][0].GetInt64(), 9);
+  EXPECT_EQ(document["shape"][1].GetInt64(), 2048);
+  EXPECT_EQ(ReadLogits(File("l")).rows, 9);
+}
+
+TEST_F(Commands, SynthWithJsonPrintsOneDocument) {
+  const auto result = Preheat({"synth", "--shape", TinyModel() + "/config.json", "--dtype", "fp16",
+                               "--shards", "3", "--seed", "5", "--output", File("model"), "--json"});
+  ExpectDone(result);
+  EXPECT_EQ(result.err, "");
+  const auto document = ParseJson(result.out);
+  ExpectKeys(document, {"path", "weight_files", "weight_bytes", "dtype", "seed", "seconds"});
+  EXPECT_EQ(document["dtype"].GetString(), std::string("float16"));
+  EXPECT_EQ(document["seed"].GetInt64(), 5);
+  ASSERT_EQ(document["weight_files"].Size(), 3u);
+  uint64_t bytes = 0;
+  for (const auto& name : document["weight_files"].GetArray()) {
+    bytes += sys::GetFileInfo(File("model") + "/" + name.GetString()).value().size_bytes;
+  }
+  // Files begin with a header of a few KB.
+  EXPECT_LT(document["weight_bytes"].GetUint64(), bytes);
+  EXPECT_GT(document["weight_bytes"].GetUint64(), bytes - 30000);
+}
+
 TEST_F(Commands, LogitsRefusesWhatItCannotDo) {
   ExpectError(Preheat({"logits", "--model-id", TinyModel(), "--prompt", "x"}), 2, {"--output FILE"});
   const Words base = {"logits",      "--model-id", TinyModel(), "--execution",
@@ -131,6 +164,10 @@ TEST_F(Commands, TokenizeTakesSpecialTokensOnlyWhereAsked) {
   EXPECT_GT(list[0].Size(), 2u);  // the text, spelled out
   options.stdin_bytes = "no json\n";
   ExpectError(Start(PREHEAT_BINARY, words, options), 65, {"line 1 of standard input is not JSON"});
+  options.stdin_bytes = "\"good\"\nno json\n";
+  const auto half = Start(PREHEAT_BINARY, {"tokenize", "--model-id", TinyModel(), "--json"}, options);
+  ExpectError(half, 65, {"line 2 of standard input is not JSON"});
+  EXPECT_EQ(half.out, "");
 }
 
 TEST_F(Commands, InspectShowsWhatIsInside) {
