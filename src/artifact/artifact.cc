@@ -32,6 +32,14 @@ T GetNumber(std::span<const std::byte> bytes, size_t offset) {
   return value;
 }
 
+// kNotFound and kInvalidArgument as a user of artifacts understands them.
+uint64_t SizeOf(const std::string& path) {
+  const auto info = sys::GetFileInfo(path);
+  if (!info) throw MakeError(ErrorKind::kNotFound, "no such artifact; make it with `preheat build`");
+  if (!info->is_file) throw MakeError(ErrorKind::kInvalidArgument, "not a file");
+  return info->size_bytes;
+}
+
 struct Header {
   bool is_signed = false;
   uint64_t manifest_size = 0;
@@ -190,9 +198,7 @@ bool Artifact::IsCheckedByGet(const ManifestEntry& entry) const {
 
 Artifact Artifact::Open(const std::string& path, Check check) {
   try {
-    const auto info = sys::GetFileInfo(path);
-    if (!info) throw MakeError(ErrorKind::kNotFound, "no such artifact; make it with `preheat build`");
-    if (!info->is_file) throw MakeError(ErrorKind::kInvalidArgument, "not a file");
+    SizeOf(path);
     return FromOwned(sys::ReadFileBytes(path), check);
   } catch (const Error& error) {
     throw error.WithContext(path);
@@ -201,9 +207,7 @@ Artifact Artifact::Open(const std::string& path, Check check) {
 
 Manifest Artifact::ReadManifest(const std::string& path) {
   try {
-    const auto info = sys::GetFileInfo(path);
-    if (!info) throw MakeError(ErrorKind::kNotFound, "no such artifact; make it with `preheat build`");
-    if (!info->is_file) throw MakeError(ErrorKind::kInvalidArgument, "not a file");
+    const uint64_t size_bytes = SizeOf(path);
     std::ifstream file(path, std::ios::binary);
     if (!file) throw MakeError(ErrorKind::kAccessDenied, "cannot open it");
     const auto read = [&file](size_t size) {
@@ -213,10 +217,10 @@ Manifest Artifact::ReadManifest(const std::string& path) {
       return bytes;
     };
     const Header header = ParseHeader(read(kHeaderSize));
-    if (header.file_size != info->size_bytes) {
-      throw Damaged(fmt::format("{} bytes expected, {} found", header.file_size, info->size_bytes));
+    if (header.file_size != size_bytes) {
+      throw Damaged(fmt::format("{} bytes expected, {} found", header.file_size, size_bytes));
     }
-    if (header.manifest_size > info->size_bytes) throw Damaged("its manifest runs past its end");
+    if (header.manifest_size > size_bytes) throw Damaged("its manifest runs past its end");
     return CheckedManifest(header, read(header.manifest_size));
   } catch (const Error& error) {
     throw error.WithContext(path);

@@ -179,6 +179,13 @@ ManifestEntry ReadEntry(const Json& json) {
 
 }  // namespace
 
+std::string ManifestEntry::Part(std::string_view label) const {
+  for (const store::KeyPart& part : parts) {
+    if (part.label == label) return part.value;
+  }
+  return "";
+}
+
 std::string ManifestToJson(const Manifest& manifest) {
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);

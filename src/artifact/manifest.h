@@ -48,6 +48,9 @@ struct ManifestEntry {
   Encoding encoding = Encoding::kRaw;
   std::string sha256;  // of the stored bytes
   std::vector<store::KeyPart> parts;
+
+  // The value of the key's part with this label; empty where it has none.
+  std::string Part(std::string_view label) const;
 };
 
 struct Manifest {

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 #include "sys/env.h"
 #include "sys/files.h"
 
@@ -15,6 +15,7 @@ namespace {
 
 using base::Error;
 using base::ErrorKind;
+using base::Thrown;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -84,17 +85,6 @@ class Folder {
   sys::UniqueTempDir dir_;
   std::vector<SafetensorsEntry> entries_;
 };
-
-template <typename Function>
-Error Thrown(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return Error(ErrorKind::kIo, "");
-}
 
 TEST(ExpectedTensors, AddUpToTheParameterCount) {
   for (const bool bias : {false, true}) {

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/damage_for_test.h"
 #include "base/error.h"
 #include "checkpoint/generation_config.h"
 #include "checkpoint/rope.h"
@@ -325,24 +326,7 @@ TEST(ModelConfig, SurvivesDamage) {
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937 random(seed);
   for (int round = 0; round < 3000; ++round) {
-    std::string text = whole;
-    for (uint32_t change = random() % 4 + 1; change > 0 && !text.empty(); --change) {
-      const size_t at = random() % text.size();
-      switch (random() % 4) {
-        case 0:
-          text[at] = static_cast<char>(random());
-          break;
-        case 1:
-          text.erase(at, random() % 10);
-          break;
-        case 2:
-          text.insert(at, text.substr(random() % text.size(), random() % 20));
-          break;
-        case 3:
-          text[at] = "0123456789-{}[],:\"eE"[random() % 20];
-          break;
-      }
-    }
+    const std::string text = base::Damaged(whole, "0123456789-{}[],:\"eE", random);
     try {
       InvFreq(ParseModelConfig(text, "c"));
     } catch (const Error& error) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <random>
 
+#include "base/damage_for_test.h"
 #include "base/error.h"
 #include "sys/env.h"
 #include "sys/files.h"
@@ -149,22 +150,7 @@ TEST(Safetensors, SurvivesDamage) {
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937 random(seed);
   for (int round = 0; round < 5000; ++round) {
-    std::string file = whole;
-    for (uint32_t change = random() % 3 + 1; change > 0; --change) {
-      const size_t at = random() % file.size();
-      switch (random() % 3) {
-        case 0:
-          file[at] = static_cast<char>(random());
-          break;
-        case 1:
-          file[at] = "0123456789-{}[],:\"F"[random() % 19];
-          break;
-        case 2:
-          file = file.substr(0, at) + file.substr(std::min(file.size(), at + random() % 5));
-          break;
-      }
-      if (file.empty()) break;
-    }
+    const std::string file = base::Damaged(whole, "0123456789-{}[],:\"F", random);
     try {
       const SafetensorsHeader header = ParseSafetensors(Bytes(file), "m");
       for (const SafetensorsEntry& entry : header.entries) {

@@ -3,28 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 #include "cli/options.h"
 #include "cli/suggest.h"
 
 namespace preheat::cli {
 namespace {
 
+using base::Complaint;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// What the user is told about a wrong command line.
-template <typename Parse>
-std::string Complaint(Parse parse, base::ErrorKind kind = base::ErrorKind::kInvalidArgument) {
-  try {
-    parse();
-  } catch (const base::Error& error) {
-    EXPECT_EQ(error.kind(), kind);
-    return error.message();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 TEST(Suggest, FindsTheNearestWord) {
   EXPECT_EQ(EditDistance("benchmark", "benchmrak"), 1);

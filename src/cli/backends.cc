@@ -13,17 +13,6 @@ namespace {
 
 using preload::StepSpec;
 
-void Add(preload::CompileCounters& sum, const preload::CompileCounters& more) {
-  sum.unique_graphs += more.unique_graphs;
-  sum.calls_captured += more.calls_captured;
-  sum.async_compile_miss += more.async_compile_miss;
-  sum.async_compile_hit += more.async_compile_hit;
-  sum.fxgraph_cache_miss += more.fxgraph_cache_miss;
-  sum.fxgraph_cache_hit += more.fxgraph_cache_hit;
-  sum.aot_cache_miss += more.aot_cache_miss;
-  sum.aot_cache_hit += more.aot_cache_hit;
-}
-
 preload::CompileFunction MakeCompile(const BackendContext& context) {
   return [context](const preload::ProgramFamily& family, std::span<const StepSpec> steps) {
     device::Device* tuning = ModeTunes(family.mode) ? &context.device : nullptr;
@@ -32,7 +21,7 @@ preload::CompileFunction MakeCompile(const BackendContext& context) {
     options.threads = context.threads;
     compile::Compiler compiler(context.store, std::move(options));
     auto programs = compiler.Compile(steps);
-    Add(context.counters, compiler.counters());
+    context.counters += compiler.counters();
     return programs;
   };
 }

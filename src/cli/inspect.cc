@@ -2,7 +2,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <set>
 #include <string>
 
 #include "artifact/artifact.h"
@@ -37,25 +36,10 @@ MemoryNeeded NeededBy(const program::Program& program, int64_t capacity) {
   return needed;
 }
 
-std::set<std::string> Regions(const program::Program& program) {
-  std::set<std::string> regions;
-  for (const program::Segment& segment : program.segments) {
-    for (const program::Launch& launch : segment.launches) regions.insert(launch.region);
-  }
-  return regions;
-}
-
 // The longest listed prompt and what is generated behind it.
 int64_t TypicalCapacity(const artifact::Purpose& purpose) {
   const int64_t prompt = purpose.prefill_lengths.empty() ? 0 : purpose.prefill_lengths.back();
   return prompt + purpose.decode_length;
-}
-
-std::string PartOf(const artifact::ManifestEntry& entry, std::string_view label) {
-  for (const store::KeyPart& part : entry.parts) {
-    if (part.label == label) return part.value;
-  }
-  return "";
 }
 
 void PrintText(artifact::Artifact& artifact, const std::string& path) {
@@ -74,14 +58,14 @@ void PrintText(artifact::Artifact& artifact, const std::string& path) {
   fmt::print("made with {}\n", fmt::join(manifest.makers.toolchains, "; "));
   for (const artifact::ManifestEntry& entry : manifest.entries) {
     fmt::print("  {:<9} {} {:>8} bytes ({:>7} stored) {} {}\n", store::EntryKindName(entry.kind),
-               entry.name.substr(0, 12), entry.size, entry.stored_size, entry.target, PartOf(entry, "step"));
+               entry.name.substr(0, 12), entry.size, entry.stored_size, entry.target, entry.Part("step"));
     if (entry.kind != store::EntryKind::kProgram) continue;
     const auto bytes = artifact.Get(entry.kind, entry.name);
     const program::Program program = program::FromJson(bytes->text(), path);
     const MemoryNeeded needed = NeededBy(program, capacity);
     fmt::print(
         "            profile {}; regions {}; at {} positions: KV cache {:.1f} MB, activations {:.1f} MB\n",
-        PartOf(entry, "profile"), fmt::join(Regions(program), " "), capacity,
+        entry.Part("profile"), fmt::join(program::RegionNames(program), " "), capacity,
         static_cast<double>(needed.cache_bytes) / 1e6, static_cast<double>(needed.activation_bytes) / 1e6);
   }
 }
@@ -123,7 +107,7 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path) {
       const MemoryNeeded needed = NeededBy(program, capacity);
       out.Field("kv_cache_bytes", needed.cache_bytes).Field("activation_bytes", needed.activation_bytes);
       out.Key("regions").BeginList();
-      for (const std::string& region : Regions(program)) out.Value(region);
+      for (const std::string& region : program::RegionNames(program)) out.Value(region);
       out.EndList();
     }
     out.End();

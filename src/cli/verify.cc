@@ -43,18 +43,11 @@ struct Finding {
   std::string factor;  // what stands in the way; empty: nothing
 };
 
-std::string PartOf(const artifact::ManifestEntry& entry, std::string_view label) {
-  for (const store::KeyPart& part : entry.parts) {
-    if (part.label == label) return part.value;
-  }
-  return "";
-}
-
 Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry& entry,
                      const device::Device& device, const std::optional<checkpoint::Checkpoint>& checkpoint) {
-  const std::string target = PartOf(entry, "target");
+  const std::string target = entry.Part("target");
   Finding finding = {
-      .entry = fmt::format("{} ({}, profile {})", PartOf(entry, "step"), target, PartOf(entry, "profile"))};
+      .entry = fmt::format("{} ({}, profile {})", entry.Part("step"), target, entry.Part("profile"))};
   const auto judge = [&](Verdict verdict, std::string factor) {
     if (verdict < finding.verdict) return;
     finding.verdict = verdict;
@@ -65,19 +58,19 @@ Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry
     judge(Verdict::kUnusable,
           fmt::format("target: needs {}, this machine runs {}", target, fmt::join(mine, ", ")));
   }
-  if (PartOf(entry, "abi") != std::to_string(PH_ABI_VERSION)) {
+  if (entry.Part("abi") != std::to_string(PH_ABI_VERSION)) {
     judge(Verdict::kNeedsCompiling,
-          fmt::format("abi: made for {}, this version has {}", PartOf(entry, "abi"), PH_ABI_VERSION));
+          fmt::format("abi: made for {}, this version has {}", entry.Part("abi"), PH_ABI_VERSION));
   }
   if (checkpoint) {
     const std::string hash = checkpoint::ConfigHash(checkpoint->config());
-    if (PartOf(entry, "model") != hash) {
+    if (entry.Part("model") != hash) {
       judge(Verdict::kUnusable, "model: made for other shapes than this checkpoint's");
     }
     const std::string weights(tensor::Name(checkpoint->dtype()));
-    if (PartOf(entry, "weights") != weights) {
+    if (entry.Part("weights") != weights) {
       judge(Verdict::kNeedsCompiling,
-            fmt::format("weights: made for {}, the checkpoint holds {}", PartOf(entry, "weights"), weights));
+            fmt::format("weights: made for {}, the checkpoint holds {}", entry.Part("weights"), weights));
     }
   }
   const auto bytes = artifact.Get(entry.kind, entry.name);

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "base/damage_for_test.h"
 #include "base/error.h"
 #include "ir/printer.h"
 
@@ -220,27 +221,8 @@ TEST(Parser, DamagedTextIsReadOrRefusedButNeverWorse) {
   for (uint64_t seed = 0; seed < 4000; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     std::mt19937_64 random(seed);
-    std::string text = seed % 2 ? kDecode : kPrefill;
-    for (uint64_t edits = 1 + random() % 3; edits > 0; --edits) {
-      const size_t at = random() % text.size();
-      switch (random() % 4) {
-        case 0:
-          text[at] = static_cast<char>(random());
-          break;
-        case 1:
-          text.erase(at, 1 + random() % 8);
-          break;
-        case 2:
-          text.insert(text.begin() + static_cast<std::ptrdiff_t>(at),
-                      "%0123456789n[](){},\"= \n"[random() % 23]);
-          break;
-        case 3: {
-          const size_t from = random() % text.size();
-          text.insert(at, text.substr(from, random() % 60));
-          break;
-        }
-      }
-    }
+    const std::string text =
+        base::Damaged(seed % 2 ? kDecode : kPrefill, "%0123456789n[](){},\"= \n", random);
     try {
       const Graph graph = Parse(text, "g.txt");
       EXPECT_EQ(Parse(Print(graph), "g.txt"), graph);

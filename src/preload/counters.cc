@@ -1,16 +1,32 @@
 #include "preload/counters.h"
 
 namespace preheat::preload {
+namespace {
+
+// `change(a, b)` for each counter of two.
+template <typename Change>
+void ForEach(CompileCounters& a, const CompileCounters& b, Change change) {
+  change(a.unique_graphs, b.unique_graphs);
+  change(a.calls_captured, b.calls_captured);
+  change(a.async_compile_miss, b.async_compile_miss);
+  change(a.async_compile_hit, b.async_compile_hit);
+  change(a.fxgraph_cache_miss, b.fxgraph_cache_miss);
+  change(a.fxgraph_cache_hit, b.fxgraph_cache_hit);
+  change(a.aot_cache_miss, b.aot_cache_miss);
+  change(a.aot_cache_hit, b.aot_cache_hit);
+}
+
+}  // namespace
+
+CompileCounters& CompileCounters::operator+=(const CompileCounters& more) {
+  ForEach(*this, more, [](int64_t& sum, int64_t counted) { sum += counted; });
+  return *this;
+}
 
 CompileCounters CompileCounters::operator-(const CompileCounters& earlier) const {
-  return {.unique_graphs = unique_graphs - earlier.unique_graphs,
-          .calls_captured = calls_captured - earlier.calls_captured,
-          .async_compile_miss = async_compile_miss - earlier.async_compile_miss,
-          .async_compile_hit = async_compile_hit - earlier.async_compile_hit,
-          .fxgraph_cache_miss = fxgraph_cache_miss - earlier.fxgraph_cache_miss,
-          .fxgraph_cache_hit = fxgraph_cache_hit - earlier.fxgraph_cache_hit,
-          .aot_cache_miss = aot_cache_miss - earlier.aot_cache_miss,
-          .aot_cache_hit = aot_cache_hit - earlier.aot_cache_hit};
+  CompileCounters since = *this;
+  ForEach(since, earlier, [](int64_t& left, int64_t counted) { left -= counted; });
+  return since;
 }
 
 }  // namespace preheat::preload

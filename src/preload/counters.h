@@ -20,6 +20,7 @@ struct CompileCounters {
   bool Compiled() const {
     return async_compile_miss + fxgraph_cache_miss + aot_cache_miss + unique_graphs > 0;
   }
+  CompileCounters& operator+=(const CompileCounters& more);
   CompileCounters operator-(const CompileCounters& earlier) const;
   bool operator==(const CompileCounters&) const = default;
 };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -13,12 +12,8 @@ namespace preheat::preload {
 namespace {
 
 void CountFound(const program::Program& program, CompileCounters& counters) {
-  std::set<std::string> regions;
-  for (const program::Segment& segment : program.segments) {
-    for (const program::Launch& launch : segment.launches) regions.insert(launch.region);
-  }
   ++counters.aot_cache_hit;
-  counters.fxgraph_cache_hit += static_cast<int64_t>(regions.size());
+  counters.fxgraph_cache_hit += static_cast<int64_t>(program::RegionNames(program).size());
   counters.async_compile_hit += static_cast<int64_t>(program::CodeHashes(program).size());
 }
 

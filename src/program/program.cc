@@ -30,4 +30,12 @@ std::vector<std::string> CodeHashes(const Program& program) {
   return hashes;
 }
 
+std::set<std::string> RegionNames(const Program& program) {
+  std::set<std::string> regions;
+  for (const Segment& segment : program.segments) {
+    for (const Launch& launch : segment.launches) regions.insert(launch.region);
+  }
+  return regions;
+}
+
 }  // namespace preheat::program

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -153,5 +154,7 @@ Program FromJson(std::string_view json, std::string_view source);
 
 // The code images that the program names (not its library modules), each once, in the order of first use.
 std::vector<std::string> CodeHashes(const Program& program);
+// The regions whose launches the program has.
+std::set<std::string> RegionNames(const Program& program);
 
 }  // namespace preheat::program

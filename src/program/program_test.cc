@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/damage_for_test.h"
 #include "base/error.h"
 #include "program/random_program.h"
 
@@ -143,25 +144,8 @@ TEST(Program, DamagedTextIsReadOrRefusedButNeverWorse) {
   for (uint64_t seed = 0; seed < 3000; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     std::mt19937_64 random(seed);
-    std::string json = ToJson(seed % 2 ? Sample() : RandomProgram(random));
-    for (uint64_t edits = 1 + random() % 3; edits > 0; --edits) {
-      const size_t at = random() % json.size();
-      switch (random() % 4) {
-        case 0:
-          json[at] = static_cast<char>(random());
-          break;
-        case 1:
-          json.erase(at, 1 + random() % 8);
-          break;
-        case 2:
-          json.insert(json.begin() + static_cast<std::ptrdiff_t>(at), "{}[],:\"0123456789-e."[random() % 20]);
-          break;
-        case 3:
-          json.resize(at + 1);
-          break;
-      }
-      if (json.empty()) json.push_back('0');
-    }
+    const std::string json =
+        base::Damaged(ToJson(seed % 2 ? Sample() : RandomProgram(random)), "{}[],:\"0123456789-e.", random);
     try {
       const Program program = FromJson(json, "a.bin");
       EXPECT_EQ(FromJson(ToJson(program), "a.bin"), program);

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 #include "sys/crash_for_test.h"
 #include "sys/env.h"
 #include "sys/files.h"
@@ -18,18 +18,8 @@ namespace {
 
 using base::Error;
 using base::ErrorKind;
+using base::Thrown;
 using testing::ElementsAre;
-
-template <typename Function>
-Error Thrown(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return Error(ErrorKind::kIo, "");
-}
 
 TEST(AtomicFile, WithoutCommitTheOldFileStays) {
   UniqueTempDir dir;

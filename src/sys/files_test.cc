@@ -8,7 +8,7 @@
 
 #include <cerrno>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 #include "sys/env.h"
 #include "sys/mapped_file.h"
 #include "sys/os_error.h"
@@ -18,19 +18,9 @@ namespace {
 
 using base::Error;
 using base::ErrorKind;
+using base::Thrown;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <typename Function>
-Error Thrown(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return Error(ErrorKind::kIo, "");
-}
 
 TEST(OsError, TellsApartWhatAUserWouldDo) {
   EXPECT_EQ(OsError(ENOENT, "cannot open", "a").kind(), ErrorKind::kNotFound);
