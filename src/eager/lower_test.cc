@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/rope.h"
+#include "eager/module_for_test.h"
 #include "eager/runner_for_test.h"
 #include "golden.h"
 #include "ir/interpreter.h"
@@ -183,15 +184,6 @@ TEST(LowerBreak, GivesALaunchWithTheProgramsOwnOperands) {
 }
 
 #ifndef PREHEAT_EAGER_WITHOUT_MODULE
-const Module& TheModule() {
-  static const Module module = [] {
-    // Threads that wait must not spin while other tests run: small operations would take a time slice each.
-    ::setenv("OMP_WAIT_POLICY", "passive", 0);
-    return Module::Open();
-  }();
-  return module;
-}
-
 // Random weights under the names that a graph uses.
 class RandomWeights {
  public:
