@@ -82,6 +82,7 @@ class Build {
     OpenModel();
     PrepareOutput(options_.shared.cache_path);
     PrepareOutput(options_.shared.metadata_path);
+    if (!options_.dump_folder.empty()) PrepareOutputFolder(options_.dump_folder);
     ArtifactFile();
     for (const std::string& target : targets_) CompileFor(target);
     AddTokenizer();
@@ -144,7 +145,10 @@ class Build {
       return compiler.Compile(steps);
     };
     preload::CompileCounters found;
-    const auto programs = preload::ProvidePrograms(store_, family, steps_, compile, found);
+    // What is found is not made, and so could not be shown.
+    const bool dump = !options_.dump_folder.empty();
+    const auto programs =
+        dump ? compile(family, steps_) : preload::ProvidePrograms(store_, family, steps_, compile, found);
 
     for (const compile::StepTiming& step : compiler.report().steps) AddTiming(step);
     Phase(fmt::format("{}: tuning", target), compiler.report().tune_seconds);

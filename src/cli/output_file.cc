@@ -9,11 +9,10 @@ namespace preheat::cli {
 
 using base::ErrorKind;
 
-void PrepareOutput(const std::string& path) {
-  if (sys::IsFolder(path)) {
-    throw base::MakeError(ErrorKind::kIo, "{}: is a folder; name a file to write", path);
-  }
-  const std::string folder = sys::ParentPath(path);
+namespace {
+
+// Makes `folder` so that `path`, it or a file in it, can be written.
+void MakeWritable(const std::string& folder, const std::string& path) {
   try {
     sys::MakeDirs(folder);
   } catch (const base::Error& error) {
@@ -25,6 +24,19 @@ void PrepareOutput(const std::string& path) {
                           "{}: cannot be written: {} may not be written to; name another place", path,
                           folder);
   }
+}
+
+}  // namespace
+
+void PrepareOutput(const std::string& path) {
+  if (sys::IsFolder(path)) {
+    throw base::MakeError(ErrorKind::kIo, "{}: is a folder; name a file to write", path);
+  }
+  MakeWritable(sys::ParentPath(path), path);
+}
+
+void PrepareOutputFolder(const std::string& folder) {
+  MakeWritable(folder, folder);
 }
 
 }  // namespace preheat::cli

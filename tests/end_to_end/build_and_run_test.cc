@@ -6,6 +6,7 @@
 namespace preheat::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -50,6 +51,31 @@ TEST_F(BuildAndRun, BuildWithJsonPrintsTheMetadataAndNothingElse) {
               WarmCache());
   ExpectDone(result);
   EXPECT_EQ(result.out, sys::ReadFile(File("c/d.json")));
+}
+
+TEST_F(BuildAndRun, DumpShowsTheWayAlsoOfWhatTheStoreHolds) {
+  const Words words = {"build",       "--model-id",        TinyModel(),    "--compile-mode",
+                       "default",     "--prefill-lengths", "32",           "--cache-path",
+                       File("x.bin"), "--metadata-path",   File("x.json"), "--dump"};
+  Words dumping = words;
+  dumping.push_back(File("dump"));
+  const auto result = Preheat(dumping, WarmCache());
+  ExpectDone(result);
+  EXPECT_THAT(result.out, HasSubstr(", 0 kernels compiled, "));
+  const auto devices = ParseJson(Preheat({"devices", "--json"}).out);
+  const std::string folder = File("dump") + "/" + devices["devices"][0]["targets"][0].GetString();
+  EXPECT_THAT(sys::ListDir(folder), ElementsAre("decode", "prefill_32", "prefill_any"));
+  EXPECT_THAT(sys::ReadFile(folder + "/decode/00_captured.ir"), StartsWith("graph \""));
+  EXPECT_THAT(sys::ReadFile(folder + "/decode/schedules.txt"), HasSubstr("heuristic"));
+  const auto program = ParseJson(sys::ReadFile(folder + "/decode/program.json"));
+  EXPECT_EQ(program["name"].GetString(), std::string("decode"));
+  size_t sources = 0;
+  for (const std::string& name : sys::ListDir(folder + "/decode")) sources += name.ends_with(".cc");
+  EXPECT_GE(sources, 5u);
+
+  Words nowhere = words;
+  nowhere.emplace_back("/proc/no/such");
+  ExpectError(Preheat(nowhere, WarmCache()), 74, {"/proc/no/such: cannot be written"});
 }
 
 TEST_F(BuildAndRun, PreloadedRunGivesTheKnownAnswerAndCompilesNothing) {

@@ -126,6 +126,11 @@ TEST_F(Tuned, ASecondBuildCompilesAndMeasuresNothing) {
   EXPECT_THAT(rebuilt.out, HasSubstr(", 0 kernels compiled, "));
   EXPECT_THAT(rebuilt.out, HasSubstr(": tuning: 0.0000s"));
   EXPECT_TRUE(Entries(first.cache, "tuning") == records);
+  const std::string target =
+      ParseJson(sys::ReadFile(File("tuned.json")))["runtime_fingerprint"]["targets"][0].GetString();
+  const std::string reasons = sys::ReadFile(File("dump") + "/" + target + "/decode/schedules.txt");
+  EXPECT_THAT(reasons, HasSubstr("measured earlier, kept in the store"));
+  EXPECT_THAT(reasons, Not(HasSubstr(" ms in ")));
   const auto before = ParseJson(Preheat({"inspect", first.folder.File("tuned.bin"), "--json"}).out);
   const auto after = ParseJson(Preheat({"inspect", File("tuned.bin"), "--json"}).out);
   EXPECT_TRUE(before["entries"] == after["entries"]);
