@@ -21,7 +21,9 @@ struct Subject {
   std::string target;
 };
 
-void PrintTo(const Subject& subject, std::ostream* out) { *out << subject.golden << " on " << subject.target; }
+void PrintTo(const Subject& subject, std::ostream* out) {
+  *out << subject.golden << " on " << subject.target;
+}
 
 std::vector<Subject> Subjects() {
   std::vector<Subject> subjects;

@@ -1,5 +1,6 @@
-// fmt, compiled once: its headers alone (FMT_HEADER_ONLY) would have every file compile all of it again, a third
-// of the project's compile time. What other files refer to is instantiated here; the list is that of fmt 9.
+// fmt, compiled once: its headers alone (FMT_HEADER_ONLY) would have every file compile all of it again, a
+// third of the project's compile time. What other files refer to is instantiated here; the list is that of
+// fmt 9.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -1,10 +1,10 @@
 // Fused region + schedule -> source and launch records: the compiler's back end.
 //
-// A region is one compiled node of a graph after passes (Embedding, Matmul, Attention, SplitAttention, RmsNorm,
-// LastRow, Sample). A generated unit is self-contained C++ for one target: no includes, no libc, no globals that
-// need a loader. Bodies are written once against a small vocabulary of vector operations; a dialect's prelude
-// says what the vocabulary means on a target. Everything that the code depends on is in its text: the text, the
-// entry names and the target are the compile key.
+// A region is one compiled node of a graph after passes (Embedding, Matmul, Attention, SplitAttention,
+// RmsNorm, LastRow, Sample). A generated unit is self-contained C++ for one target: no includes, no libc, no
+// globals that need a loader. Bodies are written once against a small vocabulary of vector operations; a
+// dialect's prelude says what the vocabulary means on a target. Everything that the code depends on is in its
+// text: the text, the entry names and the target are the compile key.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ struct Target {
 Target ParseTarget(std::string_view name);
 std::vector<std::string> TargetNames();
 
-// Named small numbers: "mr" -> 8, "nr" -> 48, "kc" -> 1024. Which names a region has is its generator's matter.
+// Named small numbers: "mr" -> 8, "nr" -> 48, "kc" -> 1024. Which names a region has is its generator's
+// matter.
 using Schedule = std::map<std::string, int64_t>;
 std::string ToText(const Schedule& schedule);  // "kc=1024 mr=8 nr=48"
 
@@ -67,9 +68,11 @@ struct RegionCode {
 bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target);
 
 // The heuristic's choice; nothing is measured.
-Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape);
+Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                         const StepShape& shape);
 // What the tuner tries, the heuristic's choice first. Never empty.
-std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape);
+std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                                 const StepShape& shape);
 
 // REQUIRES: CanCompile.
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,

@@ -17,7 +17,8 @@
 //   arithmetic  Dot(acc, a, b) on units; Fma(a, b, acc) Splat(x) Max(a, b) Min(a, b) Select(mask, a, b);
 //               Exp(v) Silu(v) Rsqrt(x); RoundToBf16(v)
 //   across      Sum(v); MaxLane(v); SumEach<N>(a): lane j is the sum of a[j % N]; Transpose(rows): LANES
-//   vectors of units other       Operand<T>(args, i), PrefetchL1(p) PrefetchL2(p), INLINE NOINLINE UNROLL NO_UNROLL ENTRY
+//   vectors of units other       Operand<T>(args, i), PrefetchL1(p) PrefetchL2(p), INLINE NOINLINE UNROLL
+//   NO_UNROLL ENTRY
 // Only what is in this list may be used in bodies: another device's prelude gives the same words its meaning.
 #pragma once
 
