@@ -25,7 +25,8 @@ using base::MakeError;
 
 rapidjson::Document ParseLine(const std::string& line, int64_t number) {
   rapidjson::Document document;
-  document.Parse(line.data(), line.size());
+  // Iterative: how deep a line nests must not become the depth of our stack.
+  document.Parse<rapidjson::kParseIterativeFlag>(line.data(), line.size());
   if (document.HasParseError()) {
     throw MakeError(ErrorKind::kCorrupt, "line {} of standard input is not JSON (at byte {})", number,
                     document.GetErrorOffset());

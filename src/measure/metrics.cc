@@ -224,7 +224,7 @@ std::optional<std::string_view> LastLineWith(std::string_view output, std::strin
 bool ParseObject(std::string_view output, std::string_view prefix, rapidjson::Document& document) {
   const auto text = LastLineWith(output, prefix);
   if (!text) return false;
-  document.Parse(text->data(), text->size());
+  document.Parse<rapidjson::kParseIterativeFlag>(text->data(), text->size());
   return !document.HasParseError() && document.IsObject();
 }
 

@@ -202,7 +202,10 @@ std::string ToJson(const Metadata& m) {
 
 Metadata ParseMetadata(std::string_view json, std::string_view source) {
   rapidjson::Document document;
-  document.Parse(json.data(), json.size());
+  // Iterative: the depth of a damaged file must not become the depth of our stack. Full precision: a time
+  // that is read and written again stays the same text.
+  document.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag>(json.data(),
+                                                                                      json.size());
   if (document.HasParseError()) {
     throw MakeError(ErrorKind::kCorrupt,
                     "{}: not JSON (at byte {}); build the artifact and its metadata anew", source,

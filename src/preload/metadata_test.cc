@@ -55,6 +55,19 @@ TEST(Metadata, AnyCutOfTheTextIsAnErrorAndNoCrash) {
   }
 }
 
+TEST(Metadata, DeepNestingIsAnErrorNotAStackOverflow) {
+  EXPECT_THROW(ParseMetadata(std::string(1'000'000, '['), "m.json"), base::Error);
+  EXPECT_THROW(ParseMetadata(std::string(500'000, '[') + std::string(500'000, ']'), "m.json"), base::Error);
+}
+
+TEST(Metadata, TimesKeepTheirBits) {
+  Metadata metadata = Sample();
+  for (const double seconds : {0.1, 1.0 / 3, 123456.78901234567, 5e-324, 1.7976931348623157e308}) {
+    metadata.timings[0].seconds = seconds;
+    EXPECT_EQ(ParseMetadata(ToJson(metadata), "m.json").timings[0].seconds, seconds);
+  }
+}
+
 TEST(Metadata, EachDifferingFactorIsALine) {
   Metadata run = Sample();
   EXPECT_TRUE(Mismatches(Sample(), run).empty());

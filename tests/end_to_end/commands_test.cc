@@ -168,6 +168,8 @@ TEST_F(Commands, TokenizeTakesSpecialTokensOnlyWhereAsked) {
   const auto half = Start(PREHEAT_BINARY, {"tokenize", "--model-id", TinyModel(), "--json"}, options);
   ExpectError(half, 65, {"line 2 of standard input is not JSON"});
   EXPECT_EQ(half.out, "");
+  options.stdin_bytes = std::string(1'000'000, '[') + "\n";  // no stack is deep enough for it
+  ExpectError(Start(PREHEAT_BINARY, words, options), 65, {"line 1 of standard input is not JSON"});
 }
 
 TEST_F(Commands, InspectShowsWhatIsInside) {
