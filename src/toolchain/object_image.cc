@@ -113,9 +113,9 @@ class Layout {
  public:
   Layout(const Object& object, std::string_view target) : object_(object), place_(object.sections().size()) {
     image_.target = target;
+    CheckSize();
     PlaceSections(/*executable=*/true);  // code first: its entries then lie at small offsets
     PlaceSections(/*executable=*/false);
-    if (image_.body.size() > kMaxBody) throw Malformed("it is larger than 1 GiB");
   }
 
   sys::CodeImage Finish() {
@@ -128,6 +128,15 @@ class Layout {
   }
 
  private:
+  // Before the body grows: sections may overlap in the file, so that their sum is not bounded by its size.
+  void CheckSize() const {
+    uint64_t total = 0;
+    for (const Elf64_Shdr& section : object_.sections()) {
+      if ((section.sh_flags & SHF_ALLOC) != 0) total += object_.Contents(section).size();
+    }
+    if (total > kMaxBody) throw Malformed("it is larger than 1 GiB");
+  }
+
   void PlaceSections(bool executable) {
     for (size_t i = 0; i < object_.sections().size(); ++i) {
       const Elf64_Shdr& section = object_.sections()[i];
@@ -201,8 +210,10 @@ class Layout {
       if (relocation.r_offset > section_size || section_size - relocation.r_offset < 4) {
         throw Malformed("a relocation is out of range");
       }
-      if (std::abs(relocation.r_addend) > static_cast<int64_t>(kMaxBody))
+      constexpr auto kFarthest = static_cast<int64_t>(kMaxBody);
+      if (relocation.r_addend > kFarthest || relocation.r_addend < -kFarthest) {
         throw Malformed("an addend is out of range");
+      }
       const uint64_t place = section_begin + relocation.r_offset;
       const int64_t distance = AddressOf(symbol) + relocation.r_addend - static_cast<int64_t>(place);
       const auto field = static_cast<int32_t>(distance);

@@ -1,7 +1,12 @@
 #include "toolchain/object_image.h"
 
+#include <elf.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <cstring>
+#include <functional>
 #include <random>
 
 #include "base/error.h"
@@ -11,6 +16,8 @@
 
 namespace preheat::toolchain {
 namespace {
+
+using ::testing::HasSubstr;
 
 std::string MakeObject() {
   const sys::UniqueTempDir folder;
@@ -58,6 +65,67 @@ TEST(ObjectImage, DamagedObjectsNeverReadOutOfBounds) {
       EXPECT_EQ(error.kind(), base::ErrorKind::kToolFailed);
     }
   }
+}
+
+// Calls `edit` with each section's header, and puts what it made of it back.
+void EditSections(std::string& object, const std::function<void(Elf64_Shdr&)>& edit) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, object.data(), sizeof header);
+  for (size_t i = 0; i < header.e_shnum; ++i) {
+    char* at = object.data() + header.e_shoff + i * sizeof(Elf64_Shdr);
+    Elf64_Shdr section;
+    std::memcpy(&section, at, sizeof section);
+    edit(section);
+    std::memcpy(at, &section, sizeof section);
+  }
+}
+
+std::string MessageOf(const std::string& object) {
+  try {
+    ImageFromObject(AsBytes(object), "t");
+  } catch (const base::Error& error) {
+    return error.message();
+  }
+  return "accepted";
+}
+
+TEST(ObjectImage, AddendsBeyondAllRangesAreRefused) {
+  const std::string object = MakeObject();
+  if (object.empty()) GTEST_SKIP() << "[SKIP] no C++ compiler";
+  for (const int64_t addend : {INT64_MIN, INT64_MIN + 1, INT64_MAX, int64_t{1} << 31}) {
+    std::string damaged = object;
+    bool found = false;
+    EditSections(damaged, [&](Elf64_Shdr& section) {
+      if (section.sh_type != SHT_RELA) return;
+      found = true;
+      std::memcpy(damaged.data() + section.sh_offset + offsetof(Elf64_Rela, r_addend), &addend,
+                  sizeof addend);
+    });
+    ASSERT_TRUE(found);
+    EXPECT_THAT(MessageOf(damaged), HasSubstr("an addend is out of range")) << addend;
+  }
+}
+
+// Overlapping sections: a file of a megabyte could ask for 64 thousand times its size.
+TEST(ObjectImage, ItsSizeIsBoundedBeforeItGrows) {
+  std::string object = MakeObject();
+  if (object.empty()) GTEST_SKIP() << "[SKIP] no C++ compiler";
+  Elf64_Ehdr header;
+  std::memcpy(&header, object.data(), sizeof header);
+  Elf64_Shdr whole{};
+  whole.sh_type = SHT_PROGBITS;
+  whole.sh_flags = SHF_ALLOC;
+  whole.sh_addralign = 1;
+  constexpr size_t kSections = 1200;
+  object.resize(object.size() + (size_t{1} << 20));  // 1200 sections of at least 1 MiB each
+  whole.sh_size = object.size();
+  // A table behind everything: the old sections, then the whole file again and again.
+  std::string table = object.substr(header.e_shoff, header.e_shnum * sizeof(Elf64_Shdr));
+  for (size_t i = 0; i < kSections; ++i) table.append(reinterpret_cast<const char*>(&whole), sizeof whole);
+  header.e_shoff = object.size();
+  header.e_shnum = static_cast<Elf64_Half>(header.e_shnum + kSections);
+  std::memcpy(object.data(), &header, sizeof header);
+  EXPECT_THAT(MessageOf(object + table), HasSubstr("it is larger than 1 GiB"));
 }
 
 }  // namespace
