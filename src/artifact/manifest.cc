@@ -2,13 +2,13 @@
 
 #define RAPIDJSON_HAS_STDSTRING 1
 #include <rapidjson/document.h>
-#include <rapidjson/error/en.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace preheat::artifact {
 namespace {
@@ -230,13 +230,9 @@ std::string ManifestToJson(const Manifest& manifest) {
 }
 
 Manifest ManifestFromJson(std::string_view text) {
-  // Iterative: a hostile text nests as deep as it is long.
   rapidjson::Document json;
-  json.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag>(text.data(),
-                                                                                     text.size());
-  if (json.HasParseError()) {
-    throw MakeError(ErrorKind::kCorrupt, "the manifest is not JSON: {} at byte {}",
-                    rapidjson::GetParseError_En(json.GetParseError()), json.GetErrorOffset());
+  if (const auto fault = base::ParseJson(text, json)) {
+    throw MakeError(ErrorKind::kCorrupt, "the manifest is not JSON: {} (at byte {})", fault->what, fault->at);
   }
   Manifest manifest;
   const Json& from = Object(json, "from");

@@ -1,12 +1,10 @@
 #include "checkpoint/json_fields.h"
 
-#include <rapidjson/error/en.h>
-#include <rapidjson/memorystream.h>
-
 #include <cmath>
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace preheat::checkpoint {
 
@@ -14,19 +12,10 @@ using base::ErrorKind;
 using base::MakeError;
 
 rapidjson::Document ParseJsonObject(std::string_view text, std::string_view file) {
-  // RapidJSON takes a NUL byte for the end; JSON has none.
-  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    throw MakeError(ErrorKind::kCorrupt, "{}: not valid JSON: a NUL byte at byte {}; get the file anew", file,
-                    nul);
-  }
   rapidjson::Document document;
-  rapidjson::MemoryStream stream(text.data(), text.size());
-  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag |
-                              rapidjson::kParseNanAndInfFlag | rapidjson::kParseValidateEncodingFlag;
-  document.ParseStream<kFlags, rapidjson::UTF8<>>(stream);
-  if (document.HasParseError()) {
+  if (const auto fault = base::ParseJson(text, document, {.allow_nan_and_infinity = true})) {
     throw MakeError(ErrorKind::kCorrupt, "{}: not valid JSON: {} (at byte {}); get the file anew", file,
-                    rapidjson::GetParseError_En(document.GetParseError()), document.GetErrorOffset());
+                    fault->what, fault->at);
   }
   if (!document.IsObject()) {
     throw MakeError(ErrorKind::kCorrupt, "{}: {} where a JSON object belongs; get the file anew", file,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
@@ -25,11 +26,9 @@ using base::MakeError;
 
 rapidjson::Document ParseLine(const std::string& line, int64_t number) {
   rapidjson::Document document;
-  // Iterative: how deep a line nests must not become the depth of our stack.
-  document.Parse<rapidjson::kParseIterativeFlag>(line.data(), line.size());
-  if (document.HasParseError()) {
+  if (const auto fault = base::ParseJson(line, document, {.check_utf8 = false})) {
     throw MakeError(ErrorKind::kCorrupt, "line {} of standard input is not JSON (at byte {})", number,
-                    document.GetErrorOffset());
+                    fault->at);
   }
   return document;
 }

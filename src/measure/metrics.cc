@@ -9,6 +9,7 @@
 #include <span>
 #include <type_traits>
 
+#include "base/json.h"
 #include "measure/statistics.h"
 
 namespace preheat::measure {
@@ -224,8 +225,7 @@ std::optional<std::string_view> LastLineWith(std::string_view output, std::strin
 bool ParseObject(std::string_view output, std::string_view prefix, rapidjson::Document& document) {
   const auto text = LastLineWith(output, prefix);
   if (!text) return false;
-  document.Parse<rapidjson::kParseIterativeFlag>(text->data(), text->size());
-  return !document.HasParseError() && document.IsObject();
+  return !base::ParseJson(*text, document, {.check_utf8 = false}) && document.IsObject();
 }
 
 }  // namespace

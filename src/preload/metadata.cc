@@ -6,6 +6,7 @@
 #include <rapidjson/stringbuffer.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "sys/files.h"
 
 namespace preheat::preload {
@@ -202,14 +203,10 @@ std::string ToJson(const Metadata& m) {
 
 Metadata ParseMetadata(std::string_view json, std::string_view source) {
   rapidjson::Document document;
-  // Iterative: the depth of a damaged file must not become the depth of our stack. Full precision: a time
-  // that is read and written again stays the same text.
-  document.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag>(json.data(),
-                                                                                      json.size());
-  if (document.HasParseError()) {
+  // A folder's name may be any bytes, and stands in the file as it is.
+  if (const auto fault = base::ParseJson(json, document, {.check_utf8 = false})) {
     throw MakeError(ErrorKind::kCorrupt,
-                    "{}: not JSON (at byte {}); build the artifact and its metadata anew", source,
-                    document.GetErrorOffset());
+                    "{}: not JSON (at byte {}); build the artifact and its metadata anew", source, fault->at);
   }
   const Fields root(document, std::string(source));
   const Fields compile = root.Object("compile");

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "program/program.h"
 
 namespace preheat::program {
@@ -361,12 +362,9 @@ std::string ToJson(const Program& program) {
 
 Program FromJson(std::string_view json, std::string_view source) {
   rapidjson::Document document;
-  // Iterative: the depth of hostile input must not become the depth of our stack.
-  document.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag |
-                 rapidjson::kParseValidateEncodingFlag>(json.data(), json.size());
+  const auto fault = base::ParseJson(json, document);
   const Reader reader(document, "", source);
-  if (document.HasParseError())
-    reader.Fail(fmt::format("is no JSON (at byte {})", document.GetErrorOffset()));
+  if (fault) reader.Fail(fmt::format("is no JSON (at byte {})", fault->at));
   // The version first: a newer format may have other members.
   const int64_t version = reader.Member("format_version").Int(1, INT64_MAX);
   if (version > kFormatVersion) {
