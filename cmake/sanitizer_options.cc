@@ -6,9 +6,13 @@ extern "C" const char preheat_sanitizer_options = 0;  // what the linker is told
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PREHEAT_ADDRESS_SANITIZER
+#elif defined(__SANITIZE_THREAD__)
+#define PREHEAT_THREAD_SANITIZER
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define PREHEAT_ADDRESS_SANITIZER
+#elif __has_feature(thread_sanitizer)
+#define PREHEAT_THREAD_SANITIZER
 #endif
 #endif
 
@@ -19,5 +23,15 @@ extern "C" const char preheat_sanitizer_options = 0;  // what the linker is told
 // that only a thread-local variable of an opened library holds would be taken for leaks, and there are none.
 extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
   return "intercept_tls_get_addr=0";
+}
+#endif
+
+#ifdef PREHEAT_THREAD_SANITIZER
+// oneDNN and its thread runtime are not instrumented: how they order their own reads and writes cannot be
+// seen, but the memcpy, malloc and free that they call can. What our code does with them is checked all the
+// same: eager/module/parallel.h says where the runtime orders it.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
+  return "called_from_lib:libdnnl.so\n"
+         "called_from_lib:libgomp.so\n";
 }
 #endif
