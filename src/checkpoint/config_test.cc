@@ -33,8 +33,12 @@ std::string With(const std::string& json) {
   base.Parse(kBase);
   extra.Parse(("{" + json + "}").c_str());
   EXPECT_FALSE(extra.HasParseError()) << json;
-  for (auto& member : extra.GetObject()) base.RemoveMember(member.name);
-  for (auto& member : extra.GetObject()) base.AddMember(member.name, member.value, base.GetAllocator());
+  // < and no range: clang finds two ways to compare these iterators with !=.
+  const auto end = extra.MemberEnd();
+  for (auto member = extra.MemberBegin(); member < end; ++member) base.RemoveMember(member->name);
+  for (auto member = extra.MemberBegin(); member < end; ++member) {
+    base.AddMember(member->name, member->value, base.GetAllocator());
+  }
   rapidjson::StringBuffer buffer;
   rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
   base.Accept(writer);

@@ -17,7 +17,10 @@ struct Heads {
 class EagerAttention : public testing::TestWithParam<Heads> {};
 
 TEST_P(EagerAttention, MatchesPlainSoftmaxAndReadsNothingUnwritten) {
-  const auto [heads, kv_heads, head_dim, rows, past] = GetParam();
+  const auto [heads, kv_heads_bound, head_dim_bound, rows, past] = GetParam();
+  // In clang 14 a lambda captures variables only.
+  const int64_t kv_heads = kv_heads_bound;
+  const int64_t head_dim = head_dim_bound;
   const int64_t capacity = past + rows + 5;
   const int64_t positions = past + rows;
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
