@@ -12,12 +12,23 @@
 namespace preheat::base {
 namespace {
 
+// An escape can name half of a surrogate pair, which the parser takes where it is the second half. It then
+// stands as three bytes, which are no UTF-8: ED A0 80 to ED BF BF.
+bool HoldsSurrogate(std::string_view text) {
+  if (text.empty()) return false;
+  for (size_t at = text.find('\xED'); at < text.size() - 1; at = text.find('\xED', at + 1)) {
+    if (static_cast<unsigned char>(text[at + 1]) >= 0xA0) return true;
+  }
+  return false;
+}
+
 // Passes everything on to the document; numbers come as text, their grammar already checked.
 class Handler {
  public:
-  explicit Handler(rapidjson::Document& document) : document_(document) {}
+  Handler(rapidjson::Document& document, bool check_utf8) : document_(document), check_utf8_(check_utf8) {}
 
-  bool number_too_large() const { return number_too_large_; }
+  // What stopped the parser, where that was this handler.
+  rapidjson::ParseErrorCode fault() const { return fault_; }
 
   bool RawNumber(const char* text, rapidjson::SizeType bytes, bool) {
     const char* end = text + bytes;
@@ -32,8 +43,8 @@ class Handler {
     // Not from_chars: it does not tell too small, which is 0, from too large.
     errno = 0;
     const double value = std::strtod(std::string(text, bytes).c_str(), nullptr);
-    number_too_large_ = errno == ERANGE && std::abs(value) > 1;
-    return !number_too_large_ && document_.Double(value);
+    if (errno == ERANGE && std::abs(value) > 1) return Stop(rapidjson::kParseErrorNumberTooBig);
+    return document_.Double(value);
   }
 
   bool Null() { return document_.Null(); }
@@ -44,10 +55,10 @@ class Handler {
   bool Uint64(uint64_t value) { return document_.Uint64(value); }
   bool Double(double value) { return document_.Double(value); }
   bool String(const char* text, rapidjson::SizeType bytes, bool copy) {
-    return document_.String(text, bytes, copy);
+    return CheckText({text, bytes}) && document_.String(text, bytes, copy);
   }
   bool Key(const char* text, rapidjson::SizeType bytes, bool copy) {
-    return document_.Key(text, bytes, copy);
+    return CheckText({text, bytes}) && document_.Key(text, bytes, copy);
   }
   bool StartObject() { return document_.StartObject(); }
   bool EndObject(rapidjson::SizeType members) { return document_.EndObject(members); }
@@ -55,15 +66,24 @@ class Handler {
   bool EndArray(rapidjson::SizeType elements) { return document_.EndArray(elements); }
 
  private:
+  bool Stop(rapidjson::ParseErrorCode fault) {
+    fault_ = fault;
+    return false;
+  }
+  bool CheckText(std::string_view text) {
+    return !check_utf8_ || !HoldsSurrogate(text) || Stop(rapidjson::kParseErrorStringUnicodeSurrogateInvalid);
+  }
+
   rapidjson::Document& document_;
-  bool number_too_large_ = false;
+  bool check_utf8_;
+  rapidjson::ParseErrorCode fault_ = rapidjson::kParseErrorNone;
 };
 
 template <unsigned kFlags>
 std::optional<JsonFault> Parse(std::string_view text, rapidjson::Document& document) {
   rapidjson::MemoryStream stream(text.data(), text.size());
   rapidjson::Reader reader;
-  Handler handler(document);
+  Handler handler(document, (kFlags & rapidjson::kParseValidateEncodingFlag) != 0);
   rapidjson::ParseResult result;
   auto parse = [&](rapidjson::Document&) {
     result = reader.Parse<kFlags>(stream, handler);
@@ -71,7 +91,7 @@ std::optional<JsonFault> Parse(std::string_view text, rapidjson::Document& docum
   };
   document.Populate(parse);
   if (!result.IsError()) return std::nullopt;
-  const auto code = handler.number_too_large() ? rapidjson::kParseErrorNumberTooBig : result.Code();
+  const auto code = handler.fault() != rapidjson::kParseErrorNone ? handler.fault() : result.Code();
   return JsonFault{rapidjson::GetParseError_En(code), result.Offset()};
 }
 

@@ -76,6 +76,16 @@ TEST(Json, WhatIsNoJsonIsAFaultAtItsPlace) {
   }
 }
 
+TEST(Json, EscapesThatAreNoCharacterAreFaults) {
+  for (const char* text :
+       {R"("\uD800")", R"("\uDC00")", R"({"\uDFFF": 1})", R"("\uDC00\uD800")", R"("a\uD83Dx")"}) {
+    EXPECT_NE(FaultOf(text).find("surrogate"), std::string::npos) << text << ": " << FaultOf(text);
+  }
+  for (const char* text : {R"("\uD83D\uDE42")", R"("\uD7FF\uE000")", "\"\xED\x9F\xBF\""}) {
+    EXPECT_EQ(FaultOf(text), "none") << text;
+  }
+}
+
 TEST(Json, NanAndInfinityOnlyWhereAllowed) {
   EXPECT_TRUE(std::isnan(NumberOf("NaN")));
   EXPECT_EQ(NumberOf("-Infinity"), -std::numeric_limits<double>::infinity());
