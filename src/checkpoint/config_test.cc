@@ -124,8 +124,9 @@ TEST(ModelConfig, EosIsANumberOrAList) {
 }
 
 TEST(ModelConfig, ReadsTheRealLlama) {
-  const std::string path =
-      std::string(PREHEAT_SOURCE_DIR) + "/../shared/data/llama-3.2-3b-instruct/config.json";
+  const std::string data =
+      sys::GetEnv("PREHEAT_TEST_DATA").value_or(std::string(PREHEAT_SOURCE_DIR) + "/../shared/data");
+  const std::string path = data + "/llama-3.2-3b-instruct/config.json";
   if (!sys::Exists(path)) GTEST_SKIP() << "[SKIP] no llama-3.2-3b-instruct/config.json";
   const ModelConfig config = ReadModelConfig(path);
   EXPECT_EQ(config.ParameterCount(), 3'212'749'824);

@@ -50,8 +50,9 @@ TEST(SynthShape, BuiltInShapesHaveTheRealSizes) {
   EXPECT_EQ(SynthShape("llama-3.2-3b").ParameterCount(), 3'212'749'824);
   EXPECT_EQ(SynthShape("llama-3.1-8b").ParameterCount(), 8'030'261'248);
   EXPECT_EQ(SynthShape("llama-3.1-8b").rope.factor, 8.0);
-  const std::string real =
-      std::string(PREHEAT_SOURCE_DIR) + "/../shared/data/llama-3.2-3b-instruct/config.json";
+  const std::string data =
+      sys::GetEnv("PREHEAT_TEST_DATA").value_or(std::string(PREHEAT_SOURCE_DIR) + "/../shared/data");
+  const std::string real = data + "/llama-3.2-3b-instruct/config.json";
   if (!sys::Exists(real)) GTEST_SKIP() << "[SKIP] no llama-3.2-3b-instruct/config.json";
   EXPECT_EQ(ConfigHash(SynthShape("llama-3.2-3b")), ConfigHash(ReadModelConfig(real)));
 }
