@@ -1,5 +1,6 @@
 # A room is a folder src/<room>: its *.cc files become the static library preheat_<room>, its
-# *_test.cc files the test program <room>_test. A room's CMakeLists.txt is one call:
+# *_test.cc files the test program <room>_test, each NAME_fuzz.cc a program of its own. A room's CMakeLists.txt is
+# one call:
 #
 #   preheat_room(store DEPS base sys LIBS zstd)
 #
@@ -17,11 +18,18 @@ if(PREHEAT_SANITIZE)
   target_compile_options(preheat_options INTERFACE -fsanitize=${PREHEAT_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all -O1 -UNDEBUG -D_GLIBCXX_ASSERTIONS)
   target_link_options(preheat_options INTERFACE -fsanitize=${PREHEAT_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    target_compile_options(preheat_options INTERFACE
+                           -fsanitize-ignorelist=${PROJECT_SOURCE_DIR}/cmake/sanitizer_ignorelist.txt)
+  endif()
   add_library(preheat_sanitizer_options STATIC ${PROJECT_SOURCE_DIR}/cmake/sanitizer_options.cc)
   target_compile_options(preheat_sanitizer_options PRIVATE -fsanitize=${PREHEAT_SANITIZE})
   target_link_libraries(preheat_options INTERFACE preheat_sanitizer_options)
   # Only the sanitizer refers to what is in it, and weakly: the linker must be told.
   target_link_options(preheat_options INTERFACE -Wl,-u,preheat_sanitizer_options)
+endif()
+if(PREHEAT_FUZZ)
+  target_compile_options(preheat_options INTERFACE -fsanitize=fuzzer-no-link)  # coverage of every room
 endif()
 
 function(preheat_add_rooms)
@@ -43,6 +51,8 @@ function(preheat_room name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  set(fuzzers ${sources})
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz)\\.cc$")
   foreach(file IN LISTS ROOM_EXCLUDE)
     list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${file})
@@ -62,5 +72,19 @@ function(preheat_room name)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE preheat_${name} ${ROOM_TEST_DEPS} ${ROOM_LIBS} preheat_testing)
     gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+  endif()
+  if(PREHEAT_FUZZ)
+    foreach(file IN LISTS fuzzers)
+      get_filename_component(fuzzer ${file} NAME_WE)
+      add_executable(${fuzzer} ${file})
+      target_link_libraries(${fuzzer} PRIVATE preheat_${name})
+      target_link_options(${fuzzer} PRIVATE -fsanitize=fuzzer)
+      # As a test: its seeds and what once failed, then some ten thousand mutations. What it finds of interest goes into the
+      # first folder, so that the sources stay as they are.
+      set(found ${CMAKE_CURRENT_BINARY_DIR}/${fuzzer}_corpus)
+      file(MAKE_DIRECTORY ${found})
+      add_test(NAME ${fuzzer} COMMAND ${fuzzer} -runs=50000 ${found} ${PROJECT_SOURCE_DIR}/testdata/fuzz/${fuzzer})
+      set_tests_properties(${fuzzer} PROPERTIES TIMEOUT 300)
+    endforeach()
   endif()
 endfunction()
