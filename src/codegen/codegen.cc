@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "base/check.h"
 #include "codegen/attention.h"
 #include "codegen/embedding.h"
 #include "codegen/matmul.h"
@@ -52,6 +53,13 @@ Generator GeneratorOf(ir::Op op) {
   return {};
 }
 
+// REQUIRES: the operation has one, as CanCompile said.
+Generator NeededGenerator(ir::Op op) {
+  const Generator generator = GeneratorOf(op);
+  CHECK(generator.can_compile != nullptr);
+  return generator;
+}
+
 }  // namespace
 
 std::string ToText(const Schedule& schedule) {
@@ -67,17 +75,17 @@ bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target) {
 
 Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
                          const StepShape& shape) {
-  return GeneratorOf(graph[node].op).default_schedule(graph, node, target, shape);
+  return NeededGenerator(graph[node].op).default_schedule(graph, node, target, shape);
 }
 
 std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
                                  const StepShape& shape) {
-  return GeneratorOf(graph[node].op).candidates(graph, node, target, shape);
+  return NeededGenerator(graph[node].op).candidates(graph, node, target, shape);
 }
 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule) {
-  return GeneratorOf(graph[node].op).generate(graph, node, target, shape, schedule);
+  return NeededGenerator(graph[node].op).generate(graph, node, target, shape, schedule);
 }
 
 }  // namespace preheat::codegen
