@@ -6,7 +6,6 @@ int ExitCode(base::ErrorKind kind) {
   using base::ErrorKind;
   switch (kind) {
     case ErrorKind::kInvalidArgument:
-      return kExitUsage;
     case ErrorKind::kUnsupported:
       return kExitUsage;
     case ErrorKind::kNotFound:
@@ -22,7 +21,6 @@ int ExitCode(base::ErrorKind kind) {
     case ErrorKind::kIo:
       return kExitIo;
     case ErrorKind::kDevice:
-      return kExitUnavailable;
     case ErrorKind::kNetwork:
       return kExitUnavailable;
     case ErrorKind::kAccessDenied:

@@ -89,7 +89,7 @@ int RunRequest(const RunOptions& options, const Backends& backends) {
                 backends);
   measure::RunMetrics metrics = MakeMetrics(options, engine);
   if (!quiet) {
-    for (const std::string& note : engine.notes()) Print(tag + " " + note);
+    for (const std::string& note : engine.notes()) Print(fmt::format("{} {}", tag, note));
     if (!options.generation.prompt_ids) Print(fmt::format("{} prompt: {}", tag, options.generation.prompt));
     std::fputs((tag + " completion: ").c_str(), stdout);
     std::fflush(stdout);

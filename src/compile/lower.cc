@@ -60,7 +60,7 @@ class Lowering {
   LoweredStep Run() {
     DescribeProgram();
     for (size_t i = 0; i < graph_.blocks.size(); ++i) LowerBlock(graph_.blocks[i]);
-    step_.program = passes::PlanMemory(std::move(step_.program));
+    step_.program = passes::PlanMemory(step_.program);
     return std::move(step_);
   }
 

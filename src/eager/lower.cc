@@ -203,23 +203,26 @@ class Lowering {
 
   // Where an operand lies, its type and its row stride.
   Place PlaceOf(const OperationOperand& wanted) {
-    const ir::Type* type = wanted.node == ir::kNoNode ? nullptr : &graph_[wanted.node].type;
+    const auto type = [&]() -> const ir::Type& {
+      CHECK(wanted.node != ir::kNoNode);
+      return graph_[wanted.node].type;
+    };
     switch (wanted.kind) {
       case Kind::kWeight:
         return {{Kind::kWeight, WeightIndex(wanted.node), Operand::Access::kRead},
-                type->dtype,
-                type->shape.back().size};
+                type().dtype,
+                type().shape.back().size};
       case Kind::kBuffer:
       case Kind::kLogits:
         if (wanted.node == graph_.logits) {
-          return {{Kind::kLogits, 0, wanted.access}, DType::kF32, type->shape.back().size};
+          return {{Kind::kLogits, 0, wanted.access}, DType::kF32, type().shape.back().size};
         }
         return {{Kind::kBuffer, buffers_.at(wanted.node), wanted.access},
                 StoredType(wanted.node),
-                type->shape.back().size};
+                type().shape.back().size};
       case Kind::kKeyCache:
       case Kind::kValueCache:
-        return {{wanted.kind, 0, wanted.access}, options_.activations, type->shape[3].size};
+        return {{wanted.kind, 0, wanted.access}, options_.activations, type().shape[3].size};
       case Kind::kIds:
         return {{wanted.kind, 0, wanted.access}, DType::kI32, 1};
       case Kind::kRotary:

@@ -99,7 +99,7 @@ std::optional<std::string> RepoIdProblem(std::string_view id) {
 }
 
 std::string ResolveModel(const std::string& model_id, const std::string& revision) {
-  const std::string path = sys::ExpandUser(model_id);
+  std::string path = sys::ExpandUser(model_id);
   if (!path.empty() && sys::IsFolder(path)) return path;
   if (LooksLikeAPath(model_id)) {
     throw MakeError(ErrorKind::kNotFound, "model: {}: {}; name a folder with config.json and safetensors",
@@ -128,7 +128,7 @@ std::string ResolveModel(const std::string& model_id, const std::string& revisio
                       ref, model_id);
     }
   }
-  const std::string snapshot = sys::JoinPath(repo, "snapshots/" + commit);
+  std::string snapshot = sys::JoinPath(repo, "snapshots/" + commit);
   if (!sys::Exists(sys::JoinPath(snapshot, "config.json"))) {
     throw MakeError(
         ErrorKind::kNotFound,

@@ -117,7 +117,7 @@ class Cursor {
 Op ParseOp(Cursor& line) {
   const std::string_view word = line.Word();
 #define OP(name, text, min_inputs, max_inputs) \
-  if (word == text) return Op::k##name;
+  if (word == (text)) return Op::k##name;
 #include "ir/ops.def"
 #undef OP
   line.Fail(fmt::format("unknown operation {}", word));

@@ -21,6 +21,7 @@ struct Shape {
   int64_t rows, in, out, x_stride, y_stride;
   memory::data_type type, y_type;
   bool bias;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 sees a 0 in it
   auto operator<=>(const Shape&) const = default;
 };
 
