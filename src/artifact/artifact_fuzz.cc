@@ -5,8 +5,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "artifact/artifact.h"
 #include "artifact/artifact_for_test.h"
@@ -17,9 +15,9 @@ namespace {
 
 using namespace preheat;
 
-void ReadAll(std::vector<std::byte> bytes) {
+void ReadAll(std::span<const std::byte> bytes) {
   try {
-    auto artifact = artifact::Artifact::FromBytes(std::move(bytes));
+    auto artifact = artifact::Artifact::FromBytes(bytes);
     for (const auto& entry : artifact.manifest().entries) artifact.Get(entry.kind, entry.name);
   } catch (const base::Error&) {
   }
@@ -53,8 +51,7 @@ void ReadParts(std::string_view bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto bytes = std::as_bytes(std::span(data, size));
-  ReadAll({bytes.begin(), bytes.end()});
+  ReadAll(std::as_bytes(std::span(data, size)));
   ReadParts({reinterpret_cast<const char*>(data), size});
   return 0;
 }
