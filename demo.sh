@@ -8,7 +8,7 @@ source tools/install_dependencies.sh
 step() { printf '\n== %s\n' "$*"; }
 
 step "Building preheat"
-cmake --preset release -DPREHEAT_TESTS=OFF >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target preheat preheat-run preheat_eager_module
 
 model=models/tiny-instruct

@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source tools/install_dependencies.sh
-cmake --preset release >/dev/null
+cmake --preset release -DPREHEAT_TESTS=ON >/dev/null
 cmake --build --preset release
 ctest --preset release --parallel "$(nproc)"
