@@ -1,0 +1,348 @@
+#include "codegen/cuda/host_runner_for_test.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "base/check.h"
+
+namespace preheat::codegen::cuda {
+namespace {
+
+FiberStacks& Stacks() {
+  static FiberStacks stacks;
+  return stacks;
+}
+
+HostCalls& MutableCallTable() {
+  // The one part of the table that changes; the unit reads it through a pointer to const.
+  return const_cast<HostCalls&>(HostCallTable());
+}
+
+}  // namespace
+
+HostRunner* HostRunner::current_ = nullptr;
+
+HostRunner::HostRunner(const HostKernel& kernel, const HostLaunch& launch)
+    : kernel_(kernel), launch_(launch), params_(launch.params.begin(), launch.params.end()) {
+  random_ = launch.seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
+}
+
+std::string HostRunner::Problem() const {
+  if (launch_.grid < 1 || launch_.resident_blocks < 1) return "no blocks";
+  if (launch_.threads < 32 || launch_.threads > 1024 || launch_.threads % 32 != 0) {
+    return fmt::format("{} threads a block: whole warps, up to 1024", launch_.threads);
+  }
+  if (launch_.threads > kernel_.bounds->threads) {
+    return fmt::format("{} threads a block, the kernel's bound is {}", launch_.threads,
+                       kernel_.bounds->threads);
+  }
+  if (launch_.shared_bytes < 0 || launch_.shared_bytes > SharedBuffer::kMaxBytes) {
+    return fmt::format("{} bytes of shared memory, a block has at most {}", launch_.shared_bytes,
+                       SharedBuffer::kMaxBytes);
+  }
+  const int blocks = kernel_.bounds->blocks_per_sm;
+  if (blocks * launch_.threads > 2048 ||
+      blocks * (launch_.shared_bytes + 1024) > SharedBuffer::kMaxBytes + 1024) {
+    return fmt::format("{} threads and {} bytes of shared memory: no SM has room for {} blocks",
+                       launch_.threads, launch_.shared_bytes, blocks);
+  }
+  if (params_.size() != kernel_.bounds->params_bytes) {
+    return fmt::format("{} bytes of parameters, the kernel takes {}", params_.size(),
+                       kernel_.bounds->params_bytes);
+  }
+  return "";
+}
+
+HostRun HostRunner::Run() {
+  if (const std::string problem = Problem(); !problem.empty()) {
+    run_.error = fmt::format("launch of {}: {}", kernel_.name, problem);
+    return std::move(run_);
+  }
+  CHECK(current_ == nullptr);
+  current_ = this;
+  order_.resize(static_cast<size_t>(launch_.grid));
+  std::iota(order_.begin(), order_.end(), 0);
+  if (launch_.seed != 0) {
+    for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[Random() % i]);
+  }
+  slots_.resize(static_cast<size_t>(std::min(launch_.grid, launch_.resident_blocks)));
+  while (run_.error.empty()) {
+    StartBlocks();
+    if (ready_.empty() && !Unblock()) break;
+    std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
+    running_ = ready_.back().second;
+    ready_.pop_back();
+    MutableCallTable().thread = &running_->view;
+    if (++run_.switches > launch_.max_switches) {
+      SetError(*running_, 0,
+               fmt::format("the launch goes on after {} switches between threads", run_.switches - 1));
+      break;
+    }
+    SwitchFiber(runner_, running_->fiber);
+    if (run_.error.empty() && running_->state == HostFiber::State::kEnded) Finish(*running_);
+    // Seeds differ in when copies end, too.
+    if (launch_.seed != 0 && run_.error.empty() && running_->block->barriers.in_flight() > 0 &&
+        Random() % 32 == 0) {
+      PerformSomeCopy(*running_->block);
+    }
+  }
+  return std::move(run_);
+}
+
+HostRunner::~HostRunner() {
+  if (current_ != this) return;
+  current_ = nullptr;
+  MutableCallTable().thread = nullptr;
+}
+
+void HostRunner::StartBlocks() {
+  for (size_t slot = 0;
+       slot < slots_.size() && started_ < order_.size() && alive_blocks_ < static_cast<int>(slots_.size());
+       ++slot) {
+    if (slots_[slot] == nullptr) slots_[slot] = std::make_unique<HostBlock>();
+    if (slots_[slot]->alive == 0) StartBlock(*slots_[slot], static_cast<int>(slot));
+  }
+}
+
+void HostRunner::StartBlock(HostBlock& block, int slot) {
+  block.index = order_[started_++];
+  block.alive = launch_.threads;
+  block.on_copy = 0;
+  block.shared.Start(launch_.shared_bytes);
+  block.barriers.Start(block.shared);
+  block.warps.assign(static_cast<size_t>(launch_.threads / 32), HostWarp{});
+  block.named = {};
+  block.threads.resize(static_cast<size_t>(launch_.threads));
+  ++alive_blocks_;
+  for (int i = 0; i < launch_.threads; ++i) {
+    HostFiber& thread = block.threads[static_cast<size_t>(i)];
+    thread = HostFiber{};
+    thread.view = {.thread = i,
+                   .block = block.index,
+                   .blocks = launch_.grid,
+                   .shared = reinterpret_cast<unsigned char*>(block.shared.data())};
+    thread.block = &block;
+    Stacks().Prepare(thread.fiber, slot * launch_.threads + i, FiberEntry);
+    MakeReady(thread);
+  }
+}
+
+void HostRunner::FiberEntry() {
+  HostRunner& runner = current();
+  EnterFiber(runner.runner_);
+  HostFiber& self = runner.fiber();
+  runner.kernel_.function(runner.params_.data());
+  self.state = HostFiber::State::kEnded;
+  LeaveFiber(self.fiber, runner.runner_);
+}
+
+void HostRunner::Finish(HostFiber& fiber) {
+  HostBlock& block = *fiber.block;
+  ++changes_;
+  if (!FiberStacks::Intact(fiber.fiber)) {
+    return SetError(fiber, 0, "stack overflow: its local variables are too big for a host thread");
+  }
+  fiber.closed_copies.push_back(std::move(fiber.open_copies));
+  for (const auto& group : fiber.closed_copies) {
+    if (group.empty()) continue;
+    return SetError(fiber, group[0].line, "the thread ended while this copy of its was in flight");
+  }
+  if (--block.alive > 0) return;
+  --alive_blocks_;
+  if (std::string damage = block.shared.Damage(); !damage.empty()) return SetError(fiber, 0, damage);
+  for (const CopyBarriers::Barrier& barrier : block.barriers.all()) {
+    const int copy_line = barrier.copies.empty() ? barrier.unseen_line : barrier.copies[0].line;
+    if (copy_line == 0) continue;
+    return SetError(fiber, copy_line, "the block ended while this copy was in flight: nobody waited for it");
+  }
+}
+
+void HostRunner::SetError(const HostFiber& fiber, int line, const std::string& problem) {
+  run_.error =
+      fmt::format("kernel {}, block {}, thread {}", kernel_.name, fiber.view.block, fiber.view.thread);
+  if (line > 0) run_.error += fmt::format(", line {}", line);
+  run_.error += ": " + problem;
+}
+
+void HostRunner::Fail(int line, std::string&& problem) {
+  SetError(*running_, line, problem);
+  std::string().swap(problem);
+  SwitchFiber(running_->fiber, runner_);
+  CHECK(false);
+  __builtin_unreachable();
+}
+
+uint64_t HostRunner::Random() {  // xorshift64*
+  random_ ^= random_ >> 12;
+  random_ ^= random_ << 25;
+  random_ ^= random_ >> 27;
+  return random_ * 0x2545f4914f6cdd1du;
+}
+
+uint64_t HostRunner::KeyOf(const HostFiber& fiber) {
+  // A block as far as it goes, which keeps its stacks in cache; in it whoever came first.
+  if (launch_.seed == 0) return static_cast<uint64_t>(fiber.view.block) << 40 | ++sequence_;
+  if (launch_.seed % 2 == 1) return Random();
+  // A warp's rank among all: some hurry ahead as far as they can, others come last.
+  const auto warp = static_cast<uint64_t>(fiber.view.block * 32 + fiber.warp());
+  const uint64_t rank = ((warp + 1) * (launch_.seed * 0x9e3779b97f4a7c15u | 1)) >> 32;
+  return rank << 32 | Random() >> 32;
+}
+
+void HostRunner::MakeReady(HostFiber& fiber) {
+  fiber.state = HostFiber::State::kReady;
+  ready_.emplace_back(KeyOf(fiber), &fiber);
+  std::push_heap(ready_.begin(), ready_.end(), std::greater<>());
+}
+
+void HostRunner::WaitAs(HostFiber::State state) {
+  HostFiber& self = *running_;
+  self.state = state;
+  SwitchFiber(self.fiber, runner_);
+}
+
+void HostRunner::MayYield() {
+  if (launch_.seed == 0 || Random() % 4 != 0) return;
+  HostFiber& self = *running_;
+  MakeReady(self);
+  SwitchFiber(self.fiber, runner_);
+}
+
+// ---- Meetings
+// ----------------------------------------------------------------------------------------------
+
+HostWarp& HostRunner::EnterWarp(const char* name, int line) {
+  HostFiber& self = *running_;
+  self.name = name;
+  self.line = line;
+  HostWarp& warp = self.block->warps[static_cast<size_t>(self.warp())];
+  if (warp.arrived == 0) {
+    warp.name = name;
+    warp.line = line;
+    warp.first_lane = self.lane();
+  } else if (warp.line != line || (warp.name != name && std::string_view(warp.name) != name)) {
+    Fail(line, fmt::format("warp {} diverges: lane {} is in {} at line {}, lane {} in {} at line {}",
+                           self.warp(), self.lane(), name, line, warp.first_lane, warp.name, warp.line));
+  }
+  ++warp.arrived;
+  return warp;
+}
+
+void HostRunner::LeaveWarp(HostWarp& warp) {
+  HostFiber& self = *running_;
+  warp.arrived = 0;
+  ++warp.meetings;
+  HostFiber* lanes = &self.block->threads[static_cast<size_t>(self.warp()) * 32];
+  for (int lane = 0; lane < 32; ++lane) {
+    if (lane != self.lane()) MakeReady(lanes[lane]);
+  }
+  if (launch_.seed == 0) return;
+  MakeReady(self);
+  SwitchFiber(self.fiber, runner_);
+}
+
+void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
+  HostFiber& self = *running_;
+  HostBlock& block = *self.block;
+  self.name = name;
+  self.line = line;
+  self.named = id;
+  HostNamedBarrier& barrier = block.named[static_cast<size_t>(id)];
+  if (barrier.waiting.empty()) {
+    barrier.expected = threads;
+    barrier.line = line;
+  } else if (barrier.expected != threads) {
+    Fail(line, fmt::format("{}: barrier {} for {} threads here, for {} where others wait at line {}", name,
+                           id, threads, barrier.expected, barrier.line));
+  }
+  auto& place = barrier.places[static_cast<size_t>(self.warp())];
+  if (place.lanes > 0 && place.line != line) {
+    Fail(line, fmt::format("warp {} diverges: lane {} is in {} at line {}, others at line {}", self.warp(),
+                           self.lane(), name, line, place.line));
+  }
+  place.line = line;
+  ++place.lanes;
+  barrier.waiting.push_back(&self);
+  if (static_cast<int>(barrier.waiting.size()) < threads) return WaitAs(HostFiber::State::kAtBarrier);
+
+  for (size_t warp = 0; warp < barrier.places.size(); ++warp) {
+    const int lanes = barrier.places[warp].lanes;
+    if (lanes % 32 == 0) continue;
+    Fail(line, fmt::format("{}: {} lanes of warp {} are at barrier {}: a warp comes as a whole", name, lanes,
+                           warp, id));
+  }
+  barrier.places = {};
+  bool has_waited = false;
+  for (const HostFiber* thread : barrier.waiting) has_waited |= thread->has_waited;
+  if (std::string damage = block.shared.Damage(); !damage.empty()) {
+    std::string problem = damage + ", before this barrier";
+    std::string().swap(damage);
+    Fail(line, std::move(problem));
+  }
+  for (HostFiber* thread : barrier.waiting) {
+    thread->has_waited = has_waited;
+    if (thread != &self) MakeReady(*thread);
+  }
+  barrier.waiting.clear();
+  if (launch_.seed == 0) return;
+  MakeReady(self);
+  SwitchFiber(self.fiber, runner_);
+}
+
+void HostRunner::Poll(const char* name, const uint32_t* p, int line) {
+  HostFiber& self = *running_;
+  if (self.seen_change != changes_) {
+    self.seen_change = changes_;
+    return MayYield();
+  }
+  self.name = name;
+  self.line = line;
+  self.polled = p;
+  self.polled_value = *p;
+  polling_.push_back(&self);
+  WaitAs(HostFiber::State::kPolling);
+  self.polled = nullptr;
+  self.seen_change = changes_;
+}
+
+bool HostRunner::WaitForCopies(const char* name, const CopyBarriers::Word* word, uint32_t parity, bool once,
+                               int line) {
+  HostFiber& self = *running_;
+  HostBlock& block = *self.block;
+  for (bool looked = false;; looked = true) {
+    std::string problem;
+    CopyBarriers::Barrier* barrier = block.barriers.Find(word, problem);
+    if (barrier == nullptr) Fail(line, std::move(problem));
+    if (barrier->Passes(parity)) {
+      barrier->unseen_line = 0;
+      return true;
+    }
+    if (once && looked) return false;
+    self.name = name;
+    self.line = line;
+    self.barrier = word;
+    self.parity = parity;
+    ++block.on_copy;
+    if (once) polling_.push_back(&self);
+    WaitAs(HostFiber::State::kOnCopy);
+  }
+}
+
+void HostRunner::WakeWaiters(HostBlock& block) {
+  ++changes_;
+  if (block.on_copy == 0) return;
+  for (HostFiber& thread : block.threads) {
+    if (thread.state != HostFiber::State::kOnCopy) continue;
+    std::string problem;
+    const CopyBarriers::Barrier* barrier = block.barriers.Find(thread.barrier, problem);
+    if (barrier != nullptr && !barrier->Passes(thread.parity)) continue;
+    std::erase(polling_, &thread);
+    --block.on_copy;
+    MakeReady(thread);
+  }
+}
+
+}  // namespace preheat::codegen::cuda

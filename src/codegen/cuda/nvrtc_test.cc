@@ -1,0 +1,68 @@
+// The real texts compile for cards, where NVRTC is found.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "codegen/cuda/host_kernels_for_test.h"
+#include "codegen/cuda/host_ring_for_test.h"
+#include "codegen/cuda/nvrtc_for_test.h"
+
+namespace preheat::codegen::cuda {
+namespace {
+
+TEST(Nvrtc, TheTextsOfTheseTestsCompileForCards) {
+  std::string reason;
+  const auto nvrtc = NvrtcForTest::Open(reason);
+  if (!nvrtc) GTEST_SKIP() << "[SKIP] no NVRTC here: " << reason;
+  const std::string texts = std::string(kThreadKernels) + kNumberKernels + kMatrixKernels;
+  for (const char* arch : {"sm_80", "sm_90a", "sm_100"}) {
+    const std::string text = arch == std::string("sm_80") ? texts : texts + kCopyKernels;
+    const CudaReport report = nvrtc->Compile(CudaText(text.c_str()), arch);
+    EXPECT_TRUE(report.compiled) << arch;
+    EXPECT_EQ(report.messages, "") << arch;
+    for (const CudaReport::Kernel& kernel : report.kernels) {
+      EXPECT_GT(kernel.registers, 0) << kernel.name;
+      EXPECT_EQ(kernel.spilled_bytes, 0) << kernel.name;
+    }
+    EXPECT_NE(report.Find("fragments"), nullptr);
+  }
+  const CudaReport report = nvrtc->Compile(CudaText("KERNEL(f, 32, 1, i64) { not_there(); }\n"), "sm_90a");
+  EXPECT_FALSE(report.compiled);
+  EXPECT_NE(report.messages.find("not_there"), std::string::npos) << report.messages;
+  // Too many values for the registers that 1024 threads leave.
+  const CudaReport spilled = nvrtc->Compile(CudaText(R"text(
+struct P { float* x; int n; };
+KERNEL(spills, 1024, 2, P) {
+  float sum[64];
+  UNROLL for (int i = 0; i < 64; ++i) sum[i] = params.x[i * 1024 + ThreadIndex()];
+  NO_UNROLL for (int k = 0; k < params.n; ++k) {
+    UNROLL for (int i = 0; i < 64; ++i) sum[i] = FusedMultiplyAdd(sum[i], sum[(i + 5) % 64], params.x[k]);
+  }
+  UNROLL for (int i = 0; i < 64; ++i) params.x[i * 1024 + ThreadIndex()] = sum[i];
+}
+)text"),
+                                            "sm_90a");
+  ASSERT_EQ(spilled.kernels.size(), 1u) << spilled.messages;
+  EXPECT_LE(spilled.kernels[0].registers, 32);
+  EXPECT_GT(spilled.kernels[0].spilled_bytes, 0);
+}
+
+TEST(Nvrtc, TheRingCompilesForCardsWithoutSpills) {
+  std::string reason;
+  const auto nvrtc = NvrtcForTest::Open(reason);
+  if (!nvrtc) GTEST_SKIP() << "[SKIP] no NVRTC here: " << reason;
+  for (const char* arch : {"sm_90a", "sm_100"}) {
+    const CudaReport report = nvrtc->Compile(RingUnit(), arch);
+    EXPECT_TRUE(report.compiled) << report.messages;
+    EXPECT_EQ(report.messages, "");
+    EXPECT_EQ(report.kernels.size(), std::size(kRingVariants));
+    const CudaReport::Kernel* right = report.Find("ring_kRight");
+    ASSERT_NE(right, nullptr);
+    EXPECT_GT(right->registers, 0);
+    EXPECT_EQ(right->spilled_bytes, 0);
+    EXPECT_GT(report.cubin.size(), 1000u);
+  }
+}
+
+}  // namespace
+}  // namespace preheat::codegen::cuda
