@@ -235,7 +235,7 @@ void Sample(const Options& options, const codegen::Target& target) {
   const ph_kernel kernel = code.Entry("sample");
   std::vector<float> logits(kVocab);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i * 7919 % 10007) / 500.0f;
-  std::vector<std::byte> workspace(static_cast<size_t>(region.workspaces[0].fixed) + 64);
+  std::vector<std::byte> workspace(static_cast<size_t>(region.workspaces[0].extent.fixed) + 64);
   const auto address = reinterpret_cast<uintptr_t>(workspace.data());
   struct Setting {
     const char* name;

@@ -223,7 +223,8 @@ class Bench {
     const auto pointer = [&](const RegionOperand& operand) -> void* {
       using Kind = RegionOperand::Kind;
       if (operand.kind == Kind::kWorkspace) {
-        return buffer(-1, code.workspaces[static_cast<size_t>(operand.workspace)].Bytes(rows, kCapacity));
+        return buffer(-1,
+                      code.workspaces[static_cast<size_t>(operand.workspace)].extent.Bytes(rows, kCapacity));
       }
       if (operand.kind != Kind::kNode) {
         return buffer(-2 - static_cast<int64_t>(operand.kind), kCapacity * 1024 * 4);
@@ -255,7 +256,7 @@ class Bench {
         args[i] = {operands[i].data(), nullptr, rows, 0, kCapacity};
         launches.push_back(
             {.kernel = module->Entry(0, launch.entry),
-             .stage = launch.stage_entry.empty() ? nullptr : module->Entry(0, launch.stage_entry),
+             .stage = launch.stage_entry.empty() ? device::Kernel{} : module->Entry(0, launch.stage_entry),
              .args = &args[i],
              .tiles = launch.tiles.Tiles(rows, 0),
              .chunk = launch.chunk});

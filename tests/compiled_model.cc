@@ -1,29 +1,72 @@
 #include "compiled_model.h"
 
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "device/cuda/cuda_device.h"
+#include "device/open.h"
 #include "eager/module.h"
+#include "host_cuda.h"
 #include "preload/provide.h"
 #include "sys/cpu.h"
 #include "tensor/shape.h"
+#include "toolchain/nvrtc.h"
 
 namespace preheat::testing {
+namespace {
+
+bool IsCuda(const std::string& target) {
+  return target.starts_with("sm_");
+}
+
+// "cuda:0" where a person has asked for a card; else null.
+const char* RealCard() {
+  return std::getenv("PREHEAT_TEST_CARD");
+}
+
+const toolchain::Compiler* CompilerFor(const std::string& target) {
+  if (!IsCuda(target)) return nullptr;
+  static const HostCudaCompiler host_cuda;
+  if (RealCard() == nullptr) return &host_cuda;
+  static const toolchain::Nvrtc nvrtc = toolchain::Nvrtc::Find();
+  return &nvrtc;
+}
+
+std::unique_ptr<device::Device> OpenDevice(const CompiledModelOptions& options) {
+  if (!IsCuda(options.target))
+    return std::make_unique<device::CpuDevice>(device::ThreadPoolOptions{.threads = options.threads});
+  if (RealCard() != nullptr) return device::Open(RealCard());
+  TheHostCard().capability = options.target == "sm_90a" ? 90 : std::stoi(options.target.substr(3));
+  return std::make_unique<device::CudaDevice>(HostDriver(), 0);
+}
+
+}  // namespace
 
 CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::Store& store,
                              const CompiledModelOptions& options)
     : dtype_(options.dtype.empty() ? checkpoint.dtype() : tensor::ParseDType(options.dtype).value()),
-      device_({.threads = options.threads}) {
+      device_(OpenDevice(options)) {
+  std::vector<device::HostTensor> tensors;
+  for (const checkpoint::ExpectedTensor& expected : checkpoint::ExpectedTensors(checkpoint.config())) {
+    tensors.push_back({expected.name, checkpoint.Tensor(expected.name, expected.shape).bytes()});
+  }
+  weights_ = device_->PlaceWeights(std::move(tensors));
   const preload::ProgramFamily family = {.config_hash = checkpoint::ConfigHash(checkpoint.config()),
                                          .weight_dtype = std::string(tensor::Name(checkpoint.dtype())),
                                          .dtype = std::string(tensor::Name(dtype_)),
                                          .mode = "default",
                                          .target = options.target};
-  const preload::CompileFunction compile = [&](const preload::ProgramFamily&, std::span<const preload::StepSpec> steps) {
+  const preload::CompileFunction compile = [&](const preload::ProgramFamily&,
+                                               std::span<const preload::StepSpec> steps) {
     compile::Compiler compiler(store, {.config = checkpoint.config(),
                                        .weight_dtype = checkpoint.dtype(),
                                        .dtype = dtype_,
                                        .family = family,
                                        .fullgraph = options.fullgraph,
                                        .probe_layers = options.probe_layers,
-                                       .threads = options.threads});
+                                       .threads = options.threads,
+                                       .compiler = CompilerFor(options.target)});
     auto programs = compiler.Compile(steps);
     counters_ = compiler.counters();
     report_ = compiler.report();
@@ -33,7 +76,8 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
   programs_ = preload::ProvidePrograms(store, family, options.steps, compile, found);
   const session::Bindings bindings = {
       .weight = [&](const std::string& name, const program::Weight& weight) -> const void* {
-        return checkpoint.Tensor(name, tensor::Shape(weight.shape)).data();
+        EXPECT_EQ(checkpoint.Tensor(name).shape(), tensor::Shape(weight.shape));
+        return weights_->Address(name);
       },
       .code =
           [&](const std::string& hash) {
@@ -44,12 +88,14 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
           [](const std::string& library, const std::string& entry) {
             static const eager::Module module = eager::Module::Open();
             return module.Resolve(library, entry);
-          }};
-  session_ = std::make_unique<session::Session>(device_, programs_, bindings,
+          },
+      .await_weights = [this] { weights_->Wait(); }};
+  session_ = std::make_unique<session::Session>(*device_, programs_, bindings,
                                                 session::SessionOptions{.capacity = options.capacity});
 }
 
 std::vector<std::string> RunnableTargets() {
+  if (RealCard() != nullptr) return device::Open(RealCard())->Targets();
   return sys::SupportedCpuTargets(sys::ThisCpu().features);
 }
 

@@ -39,7 +39,8 @@ class CompiledModel {
 
  private:
   tensor::DType dtype_;
-  device::CpuDevice device_;
+  std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Weights> weights_;
   preload::CompileCounters counters_;
   compile::CompileReport report_;
   std::vector<program::Program> programs_;
@@ -47,7 +48,8 @@ class CompiledModel {
   std::unique_ptr<session::Session> session_;
 };
 
-// The targets whose code this machine runs.
+// The targets whose code this machine's processor runs, or, where $PREHEAT_TEST_CARD names a device (cuda:0),
+// that card. Without it, models for CUDA targets run on a card that is this machine (host_cuda.h).
 std::vector<std::string> RunnableTargets();
 
 }  // namespace preheat::testing

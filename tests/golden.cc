@@ -156,6 +156,17 @@ double LargestDifference(std::span<const float> a, std::span<const float> b) {
   return largest;
 }
 
+GoldenCheck::Bound GoldenCheck::BoundFor(tensor::DType dtype) {
+  switch (dtype) {
+    case tensor::DType::kBf16:
+      return Bound::kBf16;
+    case tensor::DType::kF16:
+      return Bound::kF16;
+    default:
+      return Bound::kFp32;
+  }
+}
+
 void GoldenCheck::AddRows(const GoldenPrompt& prompt, std::span<const float> logits, int64_t first_position) {
   const int64_t rows = static_cast<int64_t>(logits.size()) / golden_.vocab;
   if (rows * golden_.vocab != static_cast<int64_t>(logits.size())) {

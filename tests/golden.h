@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/dtype.h"
+
 namespace preheat::testing {
 
 struct GoldenPrompt {
@@ -68,6 +70,9 @@ class GoldenCheck {
     kF16,   // fp16 weights in reduced arithmetic: rms and max <= a quarter of transformers' bf16 error
   };
   GoldenCheck(const GoldenCase& golden, Bound bound) : golden_(golden), bound_(bound) {}
+
+  // For weights of this type.
+  static Bound BoundFor(tensor::DType dtype);
 
   // Logits of the prompt's positions first_position, first_position + 1, ...: [rows, vocab]. Rows that golden
   // does not have are skipped; may be called several times a prompt (prefill, then decode steps).

@@ -33,17 +33,6 @@ std::vector<Subject> Subjects() {
   return subjects;
 }
 
-GoldenCheck::Bound BoundFor(tensor::DType dtype) {
-  switch (dtype) {
-    case tensor::DType::kBf16:
-      return GoldenCheck::Bound::kBf16;
-    case tensor::DType::kF16:
-      return GoldenCheck::Bound::kF16;
-    default:
-      return GoldenCheck::Bound::kFp32;
-  }
-}
-
 std::vector<float> Copy(std::span<const float> values) {
   return {values.begin(), values.end()};
 }
@@ -66,8 +55,8 @@ class GoldenCompiled : public ::testing::TestWithParam<Subject> {
 TEST_P(GoldenCompiled, PrefillAndDecodeStayWithinTheBounds) {
   CompiledModel all = Compile({StepSpec::AllLogits(), StepSpec::Decode()});
   CompiledModel last = Compile({StepSpec::AnyLength(), StepSpec::Decode()});
-  GoldenCheck prefill(golden_, BoundFor(all.dtype()));
-  GoldenCheck decode(golden_, BoundFor(all.dtype()));
+  GoldenCheck prefill(golden_, GoldenCheck::BoundFor(all.dtype()));
+  GoldenCheck decode(golden_, GoldenCheck::BoundFor(all.dtype()));
   for (const GoldenPrompt& prompt : golden_.prompts) {
     all.session().Reset();
     all.session().Prefill(prompt.ids, 0);
@@ -79,7 +68,7 @@ TEST_P(GoldenCompiled, PrefillAndDecodeStayWithinTheBounds) {
     last.session().Prefill(std::span(prompt.ids).first(by_prefill), 0);
     decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(by_prefill) - 1);
     for (size_t i = by_prefill; i < prompt.ids.size(); ++i) {
-      last.session().state().token = prompt.ids[i];
+      last.session().SetToken(prompt.ids[i]);
       last.session().Decode();
       decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
     }
@@ -87,10 +76,10 @@ TEST_P(GoldenCompiled, PrefillAndDecodeStayWithinTheBounds) {
     // Greedy tokens by the program's own choice.
     last.session().Reset();
     last.session().Prefill(prompt.ids, 0);
-    std::vector<int32_t> tokens = {last.session().state().token};
+    std::vector<int32_t> tokens = {last.session().token()};
     while (tokens.size() < std::min<size_t>(24, prompt.greedy_fp32.tokens.size())) {
       last.session().Decode();
-      tokens.push_back(last.session().state().token);
+      tokens.push_back(last.session().token());
     }
     prefill.AddTokens(prompt, tokens);
   }

@@ -19,7 +19,7 @@
 
 #include <stdint.h>
 
-#define PH_ABI_VERSION 1
+#define PH_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,6 +32,8 @@ struct ph_args {
   int64_t rows;     /* valid tokens in this step, n >= 1; rows beyond them are never read or written */
   int64_t past;     /* positions already in the KV cache */
   int64_t capacity; /* positions that the KV cache has room for: the stride of its layout */
+  struct ph_state*
+      state; /* on a device whose steps run ahead of the host; generated CPU code does not look */
 };
 
 /* Runs tiles [tile_begin, tile_end). `scratch` is the calling thread's own, 64-byte aligned, and keeps its
@@ -48,6 +50,41 @@ struct ph_state {
   int32_t top_k;        /* 0: off */
   int32_t banned_count; /* how many of `banned` may not be chosen */
   int32_t banned[16];   /* token ids: end tokens where the number of new tokens is fixed */
+
+  /* What follows is for devices whose steps run ahead of the host: there the last kernel of a step reports
+   * the token and moves `past` on, and a decode step takes its position from here. Elsewhere the host does
+   * it. */
+  int64_t past;         /* positions in the KV cache before the step */
+  struct ph_ring* ring; /* where tokens are reported; null: nowhere */
+  int32_t stopped;      /* an end token was chosen: further steps change nothing in this block */
+  int32_t end_count;    /* how many of `end` stop the generation */
+  int32_t end[16];      /* token ids */
+};
+
+/* Tokens on their way to the host, in memory that both see. The device writes tokens[steps % PH_RING_TOKENS],
+ * then `count`, the number of tokens chosen so far. */
+#define PH_RING_TOKENS 64
+struct ph_ring {
+  uint32_t count;
+  int32_t tokens[PH_RING_TOKENS];
+};
+
+/* How a launch is laid out on a device that runs blocks of threads. */
+struct ph_block_shape {
+  int32_t threads;       /* of a block */
+  int32_t blocks_per_sm; /* blocks for each multiprocessor, which share the tiles; 0: one block a tile */
+  int64_t shared_bytes;  /* dynamic shared memory of a block */
+};
+
+/* The one parameter of a generated CUDA kernel, by value. */
+#define PH_MOST_OPERANDS 16
+struct ph_gpu_args {
+  void* operands[PH_MOST_OPERANDS]; /* device addresses */
+  struct ph_state* state;
+  int64_t rows; /* as in ph_args; 0: a recorded decode step, one row at state->past */
+  int64_t past;
+  int64_t capacity;
+  int64_t tiles;
 };
 
 #ifdef __cplusplus

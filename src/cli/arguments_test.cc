@@ -129,12 +129,16 @@ TEST(Options, DefaultsAreTheOriginalWorkflows) {
   EXPECT_THAT(build->prefill_lengths, ElementsAre(128, 256, 512, 1024));
 }
 
-TEST(Options, DeviceIsCheckedAndCudaIsSaidToBeMissing) {
+TEST(Options, ADevicesNameIsChecked) {
   DeviceOptions options;
-  options.device = "cuda:0";
-  EXPECT_THAT(Complaint([&] { ApplyDeviceOptions(options); }, base::ErrorKind::kDevice), HasSubstr("cuda:0"));
-  options.device = "gpu";
-  EXPECT_THAT(Complaint([&] { ApplyDeviceOptions(options); }), HasSubstr("Valid values"));
+  for (const char* good : {"auto", "cpu", "cuda", "cuda:0", "cuda:12"}) {
+    options.device = good;
+    EXPECT_NO_THROW(ApplyDeviceOptions(options)) << good;
+  }
+  for (const char* bad : {"gpu", "cuda:", "cuda:x", "cuda0", "cuda:12345"}) {
+    options.device = bad;
+    EXPECT_THAT(Complaint([&] { ApplyDeviceOptions(options); }), HasSubstr("Valid values"));
+  }
 }
 
 }  // namespace

@@ -16,7 +16,7 @@
 #include "cli/output_file.h"
 #include "cli/run_request.h"
 #include "cli/version.h"
-#include "device/cpu/cpu_device.h"
+#include "device/open.h"
 #include "hub/hub.h"
 #include "preload/provide.h"
 #include "sys/clock.h"
@@ -52,8 +52,8 @@ std::vector<std::string> ChooseTargets(const std::string& list, const device::De
     if (name.empty()) continue;
     if (name == "native") {
       if (device.Targets().empty()) {
-        throw MakeError(ErrorKind::kIncompatible,
-                        "--targets native: {} is older than x86-64-v3; name a target", device.name());
+        throw MakeError(ErrorKind::kIncompatible, "--targets native: {} runs none of our targets; name one",
+                        device.name());
       }
       name = device.Targets().front();
     }
@@ -73,9 +73,10 @@ class Build {
  public:
   explicit Build(const BuildOptions& options)
       : options_(options),
-        device_({.threads = static_cast<int>(options.shared.device.threads)}),
+        device_(device::Open(options.shared.device.device,
+                             {.threads = static_cast<int>(options.shared.device.threads)})),
         store_(store::Store::DefaultFolder()),
-        targets_(ChooseTargets(options.targets, device_)),
+        targets_(ChooseTargets(options.targets, *device_)),
         steps_(StepsToBuild(options)) {}
 
   int Run() {
@@ -130,15 +131,16 @@ class Build {
 
   void CompileFor(const std::string& target) {
     const double start = sys::MonotonicSeconds();
-    preload::ProgramFamily family = MakeFamily(*checkpoint_, dtype_, options_.shared.compile_mode, target);
-    const std::vector<std::string> mine = device_.Targets();
+    preload::ProgramFamily family = MakeFamily(*checkpoint_, dtype_, options_.shared.compile_mode, *device_);
+    family.target = target;
+    const std::vector<std::string> mine = device_->Targets();
     const bool runs_here = std::find(mine.begin(), mine.end(), target) != mine.end();
     // What this machine cannot run it cannot measure either.
     if (!runs_here) family.profile = std::string(preload::kDefaultProfile);
     compile::CompilerOptions compiler_options =
         MakeCompilerOptions(*checkpoint_, family, dtype_, options_.shared.fullgraph,
-                            runs_here && ModeTunes(options_.shared.compile_mode) ? &device_ : nullptr);
-    compiler_options.threads = device_.threads();
+                            runs_here && ModeTunes(options_.shared.compile_mode) ? device_.get() : nullptr);
+    compiler_options.threads = device_->threads();
     if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
     compile::Compiler compiler(store_, std::move(compiler_options));
     const auto compile = [&](const preload::ProgramFamily&, std::span<const StepSpec> steps) {
@@ -218,7 +220,7 @@ class Build {
   }
 
   void WriteMetadata() {
-    preload::Metadata metadata = DescribeRun(options_.shared, dtype_);
+    preload::Metadata metadata = DescribeRun(options_.shared, dtype_, *device_);
     metadata.prefill_lengths = options_.prefill_lengths;
     metadata.decode_length = options_.decode_length;
     metadata.batch_size = options_.batch_size;
@@ -256,7 +258,7 @@ class Build {
   };
 
   const BuildOptions& options_;
-  device::CpuDevice device_;
+  std::unique_ptr<device::Device> device_;
   store::Store store_;
   std::vector<std::string> targets_;
   std::vector<StepSpec> steps_;

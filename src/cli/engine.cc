@@ -9,10 +9,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/version.h"
-#include "device/cpu/cpu_device.h"
+#include "device/open.h"
 #include "hub/hub.h"
 #include "sys/clock.h"
-#include "sys/cpu.h"
 #include "sys/files.h"
 #include "tensor/shape.h"
 
@@ -37,11 +36,6 @@ bool ModeTunes(const std::string& mode) {
   return mode == "max-autotune" || mode == "max-autotune-no-cudagraphs";
 }
 
-std::string CpuProfile() {
-  const sys::CpuInfo& cpu = sys::ThisCpu();
-  return fmt::format("{} family {} model {}", cpu.vendor, cpu.family, cpu.model);
-}
-
 tensor::DType ChooseDType(const std::string& option, tensor::DType weights) {
   if (option == "auto") return weights;
   const tensor::DType wanted = tensor::ParseDType(option).value();
@@ -54,34 +48,36 @@ tensor::DType ChooseDType(const std::string& option, tensor::DType weights) {
 }
 
 preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tensor::DType dtype,
-                                  const std::string& mode, const std::string& target) {
+                                  const std::string& mode, const device::Device& device) {
   return {.config_hash = checkpoint::ConfigHash(checkpoint.config()),
           .weight_dtype = std::string(tensor::Name(checkpoint.dtype())),
           .dtype = std::string(tensor::Name(dtype)),
           .mode = mode,
-          .target = target,
-          .profile = ModeTunes(mode) ? CpuProfile() : std::string(preload::kDefaultProfile)};
+          .profile = ModeTunes(mode) ? device.model() : std::string(preload::kDefaultProfile)};
 }
 
-preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype) {
+preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype,
+                              const device::Device& device) {
   return {.model_id = shared.model_id,
           .mode = shared.compile_mode,
           .fullgraph = shared.fullgraph,
           .dynamic = shared.compile_dynamic,
           .dtype = std::string(tensor::Name(dtype)),
           .cache_implementation = shared.cache_implementation,
-          .device_type = "cpu",
-          .device_name = sys::ThisCpu().name,
+          .device_type = std::string(device.id().substr(0, device.id().find(':'))),
+          .device_name = device.name(),
           .versions = {{"abi", std::to_string(PH_ABI_VERSION)}, {"preheat", std::string(kVersion)}}};
 }
 
 Engine::Engine(const EngineRequest& request, const Backends& backends)
     : request_(request), backends_(backends), store_(store::Store::DefaultFolder()) {
+  StartDevice();
   OpenModel();
   if (request_.generation.execution == "compiled") OpenArtifact();
   tokenizer_task_->PrepareFrom(Sources());
   CheckModel();
-  OpenDevice();
+  TakeDevice();
+  CompareWithBuild();
   TakeTokenizer();
   MakePrompt();
   PlanSteps();
@@ -119,9 +115,13 @@ void Engine::OpenArtifact() {
   if (!metadata_) {
     notes_.push_back(fmt::format("metadata {} is missing: the compatibility check is skipped",
                                  request_.shared.metadata_path));
-    return;
   }
-  for (const std::string& line : preload::Mismatches(*metadata_, DescribeRun(request_.shared, dtype_))) {
+}
+
+void Engine::CompareWithBuild() {
+  if (!artifact_ || !metadata_) return;
+  const preload::Metadata run = DescribeRun(request_.shared, dtype_, *device_);
+  for (const std::string& line : preload::Mismatches(*metadata_, run)) {
     notes_.push_back("artifact differs in " + line);
   }
   if (request_.generation.max_new_tokens > metadata_->decode_length) {
@@ -185,12 +185,31 @@ int64_t Engine::Capacity() const {
                            static_cast<int64_t>(prompt_.size()) + request_.generation.max_new_tokens);
 }
 
-void Engine::OpenDevice() {
+// A card's driver takes a third of a second: it starts before all else.
+void Engine::StartDevice() {
   // Library kernels have threads of their own: ours would only be in their way.
+  const bool compiled = request_.generation.execution == "compiled";
   const bool library = request_.generation.execution == "eager";
-  device_ = std::make_unique<device::CpuDevice>(
-      device::ThreadPoolOptions{.threads = library ? 1 : static_cast<int>(request_.shared.device.threads)});
+  const int threads = library ? 1 : static_cast<int>(request_.shared.device.threads);
+  std::string spec = request_.shared.device.device;
+  if (!compiled && spec == "auto") spec = "cpu";
+  if (!compiled && spec != "cpu") {
+    throw MakeError(ErrorKind::kUnsupported, "--execution {}: not on {} yet; use --device cpu",
+                    request_.generation.execution, spec);
+  }
+  device_task_ =
+      std::async(std::launch::async, [spec, threads] { return device::Open(spec, {.threads = threads}); });
+}
+
+void Engine::TakeDevice() {
+  const Stopwatch watch(facts_.model_load_seconds);
+  device_ = device_task_.get();
   facts_.device = device_->id();
+  std::vector<device::HostTensor> tensors;
+  for (const checkpoint::ExpectedTensor& expected : checkpoint::ExpectedTensors(checkpoint_->config())) {
+    tensors.push_back({expected.name, checkpoint_->Tensor(expected.name, expected.shape).bytes()});
+  }
+  weights_ = device_->PlaceWeights(std::move(tensors));
 }
 
 void Engine::MakeRunner() {
@@ -234,7 +253,7 @@ std::vector<store::EntrySource*> Engine::Sources() {
 
 void Engine::MakeCompiledRunner() {
   store::SourceChain chain(Sources());
-  family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, "");
+  family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, *device_);
   const BackendContext context = {.checkpoint = *checkpoint_,
                                   .dtype = dtype_,
                                   .logit_rows = request_.logit_rows,
@@ -261,14 +280,14 @@ void Engine::MakeCompiledRunner() {
 // What this machine runs and the user allows, best first.
 std::vector<std::string> Engine::Targets() const {
   if (!request_.generation.target.empty()) {
-    device::CheckCpuTarget(request_.generation.target);
+    device_->CheckTarget(request_.generation.target);
     return {request_.generation.target};
   }
   std::vector<std::string> targets = device_->Targets();
   if (targets.empty()) {
     throw MakeError(ErrorKind::kIncompatible,
-                    "{}: this processor is older than x86-64-v3 (AVX2, FMA), which preheat needs",
-                    device_->name());
+                    "{} ({}): it runs none of the targets that preheat compiles for", device_->name(),
+                    device_->id());
   }
   return targets;
 }
@@ -301,7 +320,7 @@ session::Bindings Engine::MakeBindings(store::EntrySource& source) {
               throw MakeError(ErrorKind::kCorrupt, "{}: is {}, the program expects {}", name,
                               tensor::Name(view.dtype()), tensor::Name(weight.dtype));
             }
-            return view.data();
+            return weights_->Address(name);
           },
           .code =
               [this, &source](const std::string& hash) {
@@ -313,7 +332,8 @@ session::Bindings Engine::MakeBindings(store::EntrySource& source) {
           .library = [](const std::string& library, const std::string& entry) -> ph_kernel {
             throw MakeError(ErrorKind::kUnsupported, "the program calls {} of library {}, which is not there",
                             entry, library);
-          }};
+          },
+          .await_weights = [this] { weights_->Wait(); }};
 }
 
 generate::GenerateOptions Engine::MakeGenerateOptions(const GenerationOptions& generation,

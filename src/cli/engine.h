@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -105,8 +106,10 @@ class Engine {
  private:
   void OpenModel();
   void OpenArtifact();
+  void StartDevice();
   void CheckModel();
-  void OpenDevice();
+  void TakeDevice();
+  void CompareWithBuild();
   void TakeTokenizer();
   void MakePrompt();
   void PlanSteps();
@@ -131,7 +134,9 @@ class Engine {
   std::optional<tokenizer::Tokenizer> tokenizer_;
   std::vector<int32_t> prompt_;
   preload::StepPlan plan_;
+  std::future<std::unique_ptr<device::Device>> device_task_;
   std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Weights> weights_;
   preload::ProgramFamily family_;
   preload::CompileCounters counters_;
   std::unique_ptr<session::StepRunner> runner_;
@@ -142,14 +147,13 @@ class Engine {
 
 // True where the compile mode measures candidates.
 bool ModeTunes(const std::string& mode);
-// The profile that schedules measured on this machine's CPU are kept under.
-std::string CpuProfile();
 // The type of the arithmetic for --dtype. Errors: Unsupported for a type that the weights would have to be
 // converted to.
 tensor::DType ChooseDType(const std::string& option, tensor::DType weights);
-// Profile and mode as the program key has them: what is not measured has the default profile.
+// Programs of the device's model where the mode measures schedules, else of the default profile; no target
+// yet.
 preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tensor::DType dtype,
-                                  const std::string& mode, const std::string& target);
+                                  const std::string& mode, const device::Device& device);
 // What the metadata of a run with these options would say, as far as compatibility is concerned.
-preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype);
+preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype, const device::Device& device);
 }  // namespace preheat::cli

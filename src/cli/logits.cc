@@ -84,7 +84,7 @@ std::vector<float> Gather(Engine& engine, const LogitsOptions& options, int64_t&
     take();
   }
   for (int64_t i = by_prefill; i < length; ++i) {
-    runner.state().token = prompt[static_cast<size_t>(i)];
+    runner.SetToken(prompt[static_cast<size_t>(i)]);
     runner.Decode();
     take();
   }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/open.h"
 
 namespace preheat::cli {
 namespace {
@@ -111,14 +112,7 @@ void ApplyDeviceOptions(const DeviceOptions& options) {
     throw MakeError(ErrorKind::kInvalidArgument, "--threads {}: at most {} are possible", options.threads,
                     kMostThreads);
   }
-  const std::string_view device = options.device;
-  if (device == "auto" || device == "cpu") return;
-  if (device == "cuda" || device.starts_with("cuda:")) {
-    throw MakeError(ErrorKind::kDevice, "--device {}: this version has no CUDA device; use --device cpu",
-                    device);
-  }
-  throw MakeError(ErrorKind::kInvalidArgument,
-                  "--device {}: did you mean cpu? Valid values: auto, cpu, cuda[:N]", device);
+  device::CheckSpec(options.device);
 }
 
 std::optional<BuildOptions> ParseBuild(const std::vector<std::string>& words) {

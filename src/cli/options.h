@@ -91,7 +91,7 @@ std::optional<BenchmarkOptions> ParseBenchmark(const std::vector<std::string>& w
 
 // The options that every command has.
 void AddDeviceOptions(Arguments& arguments, DeviceOptions& options);
-// Sets the log level, and refuses what is not there: --device cuda.
+// Sets the log level, and refuses what is no device's name.
 void ApplyDeviceOptions(const DeviceOptions& options);
 
 const std::vector<std::string>& DTypeNames();

@@ -15,7 +15,7 @@
 #include "cli/exit_code.h"
 #include "cli/json_text.h"
 #include "cli/options.h"
-#include "device/cpu/cpu_device.h"
+#include "device/open.h"
 #include "hub/hub.h"
 #include "program/program.h"
 
@@ -102,11 +102,11 @@ int VerifyCommand(const Words& words) {
   artifact::Artifact artifact = artifact::Artifact::Open(path);
   std::optional<checkpoint::Checkpoint> checkpoint;
   if (!model_id.empty()) checkpoint = checkpoint::Checkpoint::Open(hub::ResolveModel(model_id));
-  const device::CpuDevice cpu({.threads = 1});
+  const std::unique_ptr<device::Device> device = device::Open(options.device, {.threads = 1});
   std::vector<Finding> findings;
   for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
     if (entry.kind == store::EntryKind::kProgram)
-      findings.push_back(JudgeProgram(artifact, entry, cpu, checkpoint));
+      findings.push_back(JudgeProgram(artifact, entry, *device, checkpoint));
   }
   // The artifact is as good as its best programs: those of other targets do not count against it.
   Verdict best = Verdict::kUnusable;

@@ -1,5 +1,6 @@
 #include "codegen/buffers.h"
 
+#include "base/check.h"
 #include "codegen/codegen.h"
 #include "tensor/dtype.h"
 
@@ -11,6 +12,11 @@ constexpr int64_t RoundUp(int64_t value, int64_t unit) {
 }
 
 }  // namespace
+
+std::string ElementName(tensor::DType dtype) {
+  CHECK(tensor::IsFloat(dtype));
+  return std::string(tensor::ShortName(dtype));
+}
 
 int64_t RowStride(const ir::Type& type) {
   const int64_t unit = kRowAlignBytes / static_cast<int64_t>(tensor::Bytes(type.dtype));

@@ -1,11 +1,17 @@
-// How activations lie in memory between regions: the one rule that every generator and BufferExtent share.
+// How elements and activations lie in memory between regions: the one rule that every generator and
+// BufferExtent share.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "ir/graph.h"
+#include "tensor/dtype.h"
 
 namespace preheat::codegen {
+
+// The storage type's name in generated text: "bf16", "f16", "f32". REQUIRES: a floating-point type.
+std::string ElementName(tensor::DType dtype);
 
 // Rows begin at multiples of this, so that no vector load of a row's valid elements crosses into another page
 // or past the buffer: the widest vector we generate for.

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "codegen/cpu_prelude.h"
+#include "codegen/buffers.h"
 
 namespace preheat::codegen {
 namespace {
@@ -29,6 +29,7 @@ CacheShape CacheShapeOf(const ir::Type& cache, const Target& target) {
   CHECK(cache.shape.size() == 4);
   CacheShape shape{.dtype = cache.dtype, .kv_heads = cache.shape[2].size, .head_dim = cache.shape[3].size};
   CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0);
+  if (target.IsCuda()) return shape;  // rows of head_dim elements, one position after the other
   if (cache.dtype == tensor::DType::kBf16 && target.bf16_dot) {
     shape.key_positions = 16;
     shape.key_dims = 2;
@@ -53,9 +54,11 @@ program::KvLayout CacheLayout(const ir::Type& cache, const Target& target) {
   const CacheShape shape = CacheShapeOf(cache, target);
   const int64_t bytes_per_position =
       shape.kv_heads * shape.head_dim * static_cast<int64_t>(tensor::Bytes(shape.dtype));
+  const std::string order =
+      target.IsCuda() ? "rows"
+                      : fmt::format("{}{}", shape.key_dims == 2 ? "pairs" : "lanes", shape.key_positions);
   return {
-      .name = fmt::format("{}-{}{}", ElementName(shape.dtype), shape.key_dims == 2 ? "pairs" : "lanes",
-                          shape.key_positions),
+      .name = fmt::format("{}-{}", ElementName(shape.dtype), order),
       .position_block = kPositionBlock,
       .key_bytes = {.per_position = bytes_per_position},
       .value_bytes = {.per_position = bytes_per_position},

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "codegen/attention.h"
+#include "codegen/cuda/generators.h"
 #include "codegen/embedding.h"
 #include "codegen/matmul.h"
 #include "codegen/row_ops.h"
@@ -12,15 +13,7 @@
 namespace preheat::codegen {
 namespace {
 
-// The generators of one operation; null members where it has none.
-struct Generator {
-  decltype(&attention::CanCompile) can_compile = nullptr;
-  decltype(&attention::DefaultSchedule) default_schedule = nullptr;
-  decltype(&attention::Candidates) candidates = nullptr;
-  decltype(&attention::Generate) generate = nullptr;
-};
-
-Generator GeneratorOf(ir::Op op) {
+Generator CpuGeneratorOf(ir::Op op) {
   using ir::Op;
   switch (op) {
     case Op::kMatmul:
@@ -53,9 +46,13 @@ Generator GeneratorOf(ir::Op op) {
   return {};
 }
 
+Generator GeneratorOf(ir::Op op, const Target& target) {
+  return target.IsCuda() ? CudaGeneratorOf(op) : CpuGeneratorOf(op);
+}
+
 // REQUIRES: the operation has one, as CanCompile said.
-Generator NeededGenerator(ir::Op op) {
-  const Generator generator = GeneratorOf(op);
+Generator NeededGenerator(ir::Op op, const Target& target) {
+  const Generator generator = GeneratorOf(op, target);
   CHECK(generator.can_compile != nullptr);
   return generator;
 }
@@ -69,23 +66,23 @@ std::string ToText(const Schedule& schedule) {
 }
 
 bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target) {
-  const Generator generator = GeneratorOf(graph[node].op);
+  const Generator generator = GeneratorOf(graph[node].op, target);
   return generator.can_compile != nullptr && generator.can_compile(graph, node, target);
 }
 
 Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
                          const StepShape& shape) {
-  return NeededGenerator(graph[node].op).default_schedule(graph, node, target, shape);
+  return NeededGenerator(graph[node].op, target).default_schedule(graph, node, target, shape);
 }
 
 std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
                                  const StepShape& shape) {
-  return NeededGenerator(graph[node].op).candidates(graph, node, target, shape);
+  return NeededGenerator(graph[node].op, target).candidates(graph, node, target, shape);
 }
 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule) {
-  return NeededGenerator(graph[node].op).generate(graph, node, target, shape, schedule);
+  return NeededGenerator(graph[node].op, target).generate(graph, node, target, shape, schedule);
 }
 
 }  // namespace preheat::codegen

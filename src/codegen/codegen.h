@@ -21,9 +21,12 @@ namespace preheat::codegen {
 
 // What a target offers. Names are those that `preheat devices` shows.
 struct Target {
-  std::string name;       // "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16"
-  int vector_bytes = 32;  // 32 or 64
-  bool bf16_dot = false;  // vdpbf16ps
+  std::string name;       // "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "sm_80", "sm_90a", ...
+  int vector_bytes = 32;  // 32 or 64; of a CPU
+  bool bf16_dot = false;  // multiplies pairs of bf16: vdpbf16ps, or tensor cores
+  int sm = 0;             // compute capability times 10 of an NVIDIA GPU; 0: a CPU
+
+  bool IsCuda() const { return sm != 0; }
 };
 // Errors: InvalidArgument naming the known targets.
 Target ParseTarget(std::string_view name);
@@ -38,6 +41,10 @@ std::string ToText(const Schedule& schedule);  // "kc=1024 mr=8 nr=48"
 struct StepShape {
   int64_t rows = 0;     // a bucket's length, 1 for decode, 0 for any
   int64_t threads = 0;  // of the machine that will run it, as far as known; 0: not known
+  // The product after this region, in this round of a repeated block or the next, whose first weights a
+  // kernel may bring nearer while it ends; kNoNode: none.
+  ir::NodeId next_product = ir::kNoNode;
+  bool in_next_round = false;
 };
 
 // An operand of a generated launch, by what it is in the graph.
@@ -45,6 +52,7 @@ struct RegionOperand {
   enum class Kind { kNode, kWorkspace, kKeyCache, kValueCache, kRotary, kIds, kState, kLogits };
   Kind kind = Kind::kNode;
   ir::NodeId node = ir::kNoNode;  // kNode: a Weight node, or the value's producer
+  bool next_round = false;        // kNode: a Weight of the next round of a repeated block
   int workspace = 0;              // kWorkspace: index into RegionCode::workspaces
   program::Operand::Access access = program::Operand::Access::kRead;
 };
@@ -55,13 +63,22 @@ struct RegionLaunch {
   program::TileCount tiles;
   int64_t chunk = 1;
   int64_t scratch_bytes = 0;
+  program::BlockShape blocks{};
   std::vector<RegionOperand> operands;
+};
+
+// A buffer between the launches of a region, or, where it keeps its contents, from step to step (zeroed at
+// first).
+enum class Keeps { kNo, kYes };
+struct Workspace {
+  program::Extent extent;
+  Keeps keeps = Keeps::kNo;
 };
 
 struct RegionCode {
   std::string source;  // one unit: all entries of the region's launches
   std::vector<RegionLaunch> launches;
-  std::vector<program::Extent> workspaces;  // buffers between the launches of this region
+  std::vector<Workspace> workspaces;
 };
 
 // True where the back end has a generator for the node on this target; else the node is a graph break.

@@ -14,6 +14,7 @@ namespace {
 // __builtin_shufflevector, which both know, and assembly for the rest.
 constexpr char kTypes[] = R"text(
 #define INLINE static inline __attribute__((always_inline))
+#define CONSTANT constexpr
 #define NOINLINE static __attribute__((noinline))
 #define ENTRY extern "C" __attribute__((visibility("default")))
 #if defined(__clang__)
@@ -38,6 +39,7 @@ struct ph_args {
   i64 rows;
   i64 past;
   i64 capacity;
+  void* state;
 };
 
 struct ph_state {
@@ -49,6 +51,11 @@ struct ph_state {
   i32 top_k;
   i32 banned_count;
   i32 banned[16];
+  i64 past;
+  void* ring;
+  i32 stopped;
+  i32 end_count;
+  i32 end[16];
 };
 
 // Elements as they are stored. Weights lie in mapped files at any byte, so no alignment is assumed.
@@ -117,6 +124,25 @@ INLINE float Sqrt(float x) {
 }
 INLINE float Rsqrt(float x) {
   return 1.0f / Sqrt(x);
+}
+)text";
+
+// What another kernel made is memory like any other here. StoreEach: the i-th of `count` elements goes to
+// address(i).
+constexpr char kAccess[] = R"text(
+template <class T>
+INLINE VF LoadDependent(const T* p) {
+  return Load(p);
+}
+template <class T>
+INLINE VF LoadDependentTail(const T* p, int n) {
+  return LoadTail(p, n);
+}
+template <class T, class Address>
+INLINE void StoreEach(VF v, int count, Address address) {
+  T rounded[LANES];
+  Store(rounded, v);
+  NO_UNROLL for (int i = 0; i < count; ++i) *address(i) = rounded[i];
 }
 )text";
 
@@ -229,17 +255,13 @@ int ElementsPerUnit(Unit unit) {
   return unit == Unit::kBf16Pair ? 2 : 1;
 }
 
-std::string ElementName(tensor::DType dtype) {
-  CHECK(tensor::IsFloat(dtype));
-  return std::string(tensor::ShortName(dtype));
-}
-
 std::string CpuPrelude(const Target& target, Unit unit) {
   CHECK(unit != Unit::kBf16Pair || target.bf16_dot);
   const int lanes = target.vector_bytes / 4;
   std::string text = fmt::format("// {}\n#define LANES {}\n", target.name, lanes);
   text += kTypes;
   text += MemoryText(target);
+  text += kAccess;
   text += kFunctions;
   text += ShuffleText(lanes);
   switch (unit) {

@@ -11,14 +11,16 @@
 //               floats; VU = LANES units (signed 32-bit lanes, also the result of comparisons); unit; Element
 //   memory      Load(p) Store(p, v): LANES elements as floats; LoadTail(p, n) StoreTail(p, v, n): the first n
 //               < LANES only, not a byte beyond; Get(p) Put(p, x): one element
+//               LoadDependent(p) LoadDependentTail(p, n): of what an earlier kernel made
+//               StoreEach<T>(v, n, address): the i-th of n elements to address(i)
 //               StoreElements(p, v) StoreElementsTail(p, v, n): round to the math type and store as Elements
 //               LoadUnits(p): LANES units from LANES * KPU elements at p; LoadUnitsTail(p, n): n elements,
 //               zeros after; Broadcast(p): one unit in every lane; StoreUnits(p, v)
 //   arithmetic  Dot(acc, a, b) on units; Fma(a, b, acc) Splat(x) Max(a, b) Min(a, b) Select(mask, a, b);
 //               Exp(v) Silu(v) Rsqrt(x); RoundToBf16(v)
 //   across      Sum(v); MaxLane(v); SumEach<N>(a): lane j is the sum of a[j % N]; Transpose(rows): LANES
-//   vectors of units other       Operand<T>(args, i), PrefetchL1(p) PrefetchL2(p), INLINE NOINLINE UNROLL
-//   NO_UNROLL ENTRY
+//   vectors of units other       Operand<T>(args, i), PrefetchL1(p) PrefetchL2(p), INLINE CONSTANT NOINLINE
+//   UNROLL NO_UNROLL ENTRY
 // Only what is in this list may be used in bodies: another device's prelude gives the same words its meaning.
 #pragma once
 
@@ -39,10 +41,6 @@ Unit UnitFor(tensor::DType stored, tensor::DType math, const Target& target);
 
 // Elements per unit.
 int ElementsPerUnit(Unit unit);
-
-// The storage type's name in generated text: "bf16", "f16", "f32".
-// REQUIRES: a floating-point type.
-std::string ElementName(tensor::DType dtype);
 
 std::string CpuPrelude(const Target& target, Unit unit);
 

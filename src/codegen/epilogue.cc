@@ -11,6 +11,9 @@ constexpr char kRuns[] = R"text(
 template <class T> INLINE VF LoadRun(const T* p, int count) {
   return count == LANES ? Load(p) : LoadTail(p, count);
 }
+template <class T> INLINE VF LoadDependentRun(const T* p, int count) {
+  return count == LANES ? LoadDependent(p) : LoadDependentTail(p, count);
+}
 template <class T> INLINE void StoreRun(T* p, VF v, int count) {
   if (count == LANES) {
     Store(p, v);
@@ -33,22 +36,48 @@ INLINE VF Biased(const ph_args* args, int part, i64 column, int count, VF y) {
 }
 )text";
 
+// What an epilogue reads beside the sums: a launcher asks for it before they are there.
+constexpr char kEarlyNothing[] = R"text(
+struct Early {};
+INLINE Early Before(const ph_args*, i64, int, i64, int) { return {}; }
+)text";
+
+constexpr char kEarlyResidual[] = R"text(
+struct Early {
+  VF residual;
+};
+INLINE Early Before(const ph_args* args, i64 row, int, i64 column, int count) {
+  return {LoadDependentRun(Operand<const Residual>(args, kResidual) + row * kResidualStride + column, count)};
+}
+)text";
+
+constexpr char kEarlyRotary[] = R"text(
+constexpr i64 kHalf = kHeadDim / 2;
+
+struct Early {
+  VF cos, sin;
+};
+INLINE Early Before(const ph_args* args, i64 row, int part, i64 column, int count) {
+  if (part == 2) return {VF{}, VF{}};
+  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim + column % kHeadDim;  // [2][kHalf]
+  return {LoadRun(turn, count), LoadRun(turn + kHalf, count)};
+}
+)text";
+
 constexpr char kFinishStore[] = R"text(
-INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF) {
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early&) {
   StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0), count);
 }
 )text";
 
 constexpr char kFinishAdd[] = R"text(
-INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF) {
-  const Residual* residual = Operand<const Residual>(args, kResidual) + row * kResidualStride + column;
-  const VF y = Biased(args, part, column, count, y0) + LoadRun(residual, count);
-  StoreRun(OutputAt(args, row, column), y, count);
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early& early) {
+  StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0) + early.residual, count);
 }
 )text";
 
 constexpr char kFinishSiluMul[] = R"text(
-INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF y0, VF y1) {
+INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF y0, VF y1, const Early&) {
   const VF gate = Biased(args, 0, column, count, y0);
   const VF up = Biased(args, 1, column, count, y1);
   StoreRun(OutputAt(args, row, column), Silu(gate) * up, count);
@@ -57,26 +86,20 @@ INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF 
 
 // Parts 0, 1, 2 are queries, keys, values; column = head * kHeadDim + d with d < kHalf.
 constexpr char kFinishRotaryAppend[] = R"text(
-constexpr i64 kHalf = kHeadDim / 2;
-
 INLINE void AppendKeys(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
   CacheElement* keys = Operand<CacheElement>(args, kKeys);
-  CacheElement rounded[LANES];
-  Store(rounded, y);
-  NO_UNROLL for (int i = 0; i < count; ++i) {
-    keys[KeyOffset(args->capacity, head, args->past + row, d + i)] = rounded[i];
-  }
+  StoreEach<CacheElement>(y, count, [&](int i) {
+    return keys + KeyOffset(args->capacity, head, args->past + row, d + i);
+  });
 }
 INLINE void AppendValues(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
   CacheElement* values = Operand<CacheElement>(args, kValues);
-  CacheElement rounded[LANES];
-  Store(rounded, y);
-  NO_UNROLL for (int i = 0; i < count; ++i) {
-    values[ValueOffset(args->capacity, head, args->past + row, d + i)] = rounded[i];
-  }
+  StoreEach<CacheElement>(y, count, [&](int i) {
+    return values + ValueOffset(args->capacity, head, args->past + row, d + i);
+  });
 }
 
-INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1) {
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1, const Early& early) {
   const i64 head = column / kHeadDim, d = column % kHeadDim;
   y0 = Biased(args, part, column, count, y0);
   y1 = Biased(args, part, column + kHalf, count, y1);
@@ -85,10 +108,8 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
     AppendValues(args, row, head, d + kHalf, count, y1);
     return;
   }
-  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim;  // [2][kHalf]
-  const VF cos = LoadRun(turn + d, count), sin = LoadRun(turn + kHalf + d, count);
-  const VF turned0 = y0 * cos - y1 * sin;
-  const VF turned1 = y1 * cos + y0 * sin;
+  const VF turned0 = y0 * early.cos - y1 * early.sin;
+  const VF turned1 = y1 * early.cos + y0 * early.sin;
   if (part == 1) {
     AppendKeys(args, row, head, d, count, turned0);
     AppendKeys(args, row, head, d + kHalf, count, turned1);
@@ -99,16 +120,16 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
 }
 )text";
 
-const char* FinishOf(Epilogue epilogue) {
+std::string FinishOf(Epilogue epilogue) {
   switch (epilogue) {
     case Epilogue::kStore:
-      return kFinishStore;
+      return std::string(kEarlyNothing) + kFinishStore;
     case Epilogue::kAdd:
-      return kFinishAdd;
+      return std::string(kEarlyResidual) + kFinishAdd;
     case Epilogue::kSiluMul:
-      return kFinishSiluMul;
+      return std::string(kEarlyNothing) + kFinishSiluMul;
     case Epilogue::kRotaryAppend:
-      return kFinishRotaryAppend;
+      return std::string(kEarlyRotary) + kFinishRotaryAppend;
   }
   return "";
 }

@@ -51,7 +51,7 @@ template <int ROWS> INLINE void DotRows(const Element* x, const W* const* rows, 
 INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   const W* weight = Operand<const W>(args, kWeight0 + part);
   const W* rows[kRows];
-  UNROLL for (int r = 0; r < kRows; ++r) rows[r] = weight + Min(column + r, kColumns[part] - 1) * kK;
+  UNROLL for (int r = 0; r < kRows; ++r) rows[r] = weight + Min(column + r, ColumnsOf(part) - 1) * kK;
   VF sums[kRows];
   UNROLL for (int r = 0; r < kRows; r += kStreams) DotRows<kStreams>(x, rows + r, sums + r);
   return SumEach<kRows>(sums);
@@ -69,43 +69,14 @@ ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scrat
     VF y1 = y0;
     if constexpr (kLists == 2) y1 = Columns(args, tile.part1, tile.column1, x);
     if (tile.count == kRows) {
-      Finish(args, 0, tile.part, tile.column, kRows, y0, y1);
+      Finish(args, 0, tile.part, tile.column, kRows, y0, y1, Before(args, 0, tile.part, tile.column, kRows));
     } else {
       for (int i = 0; i < tile.count; ++i) {
-        Finish(args, 0, tile.part, tile.column + i, 1, Splat(y0[i]), Splat(y1[i]));
+        Finish(args, 0, tile.part, tile.column + i, 1, Splat(y0[i]), Splat(y1[i]),
+               Before(args, 0, tile.part, tile.column + i, 1));
       }
     }
   }
-}
-)text";
-
-// part1, column1: the second list's first column, where there is one.
-constexpr char kTile[] = R"text(
-struct Tile {
-  int part;
-  i64 column;
-  int count;
-  int part1;
-  i64 column1;
-};
-)text";
-
-constexpr char kTileOfColumns[] = R"text(
-INLINE Tile TileAt(i64 t) {
-  const i64 column = t * kRows;
-  return {0, column, (int)Min(kRows, kColumns[0] - column), 1, column};
-}
-)text";
-
-// Columns d .. and d + half .. of one head.
-constexpr char kTileOfHeads[] = R"text(
-INLINE Tile TileAt(i64 t) {
-  constexpr i64 kTilesPerHead = kHalf / kRows;
-  i64 head = t / kTilesPerHead;
-  int part = 0;
-  for (; part < 2 && head >= kColumns[part] / kHeadDim; ++part) head -= kColumns[part] / kHeadDim;
-  const i64 column = head * kHeadDim + t % kTilesPerHead * kRows;
-  return {part, column, kRows, part, column + kHalf};
 }
 )text";
 
@@ -122,13 +93,6 @@ Schedule MakeSchedule(const Spec& spec, const Target& target, int64_t rows, int6
       rows * Lists(spec) * spec.k * static_cast<int64_t>(tensor::Bytes(spec.weight_dtype));
   return {{"family", 0},      {"rows", rows}, {"streams", std::min(streams, rows)},
           {"unroll", unroll}, {"ahead", 0},   {"chunk", std::max<int64_t>(1, kChunkBytes / tile_bytes)}};
-}
-
-int64_t Tiles(const Spec& spec, int64_t rows) {
-  if (spec.epilogue != Epilogue::kRotaryAppend) return (spec.parts[0].columns + rows - 1) / rows;
-  int64_t columns = 0;
-  for (const Part& part : spec.parts) columns += part.columns;
-  return columns / (2 * rows);
 }
 
 }  // namespace
@@ -164,15 +128,15 @@ RegionCode GenerateGemv(const ir::Graph& graph, const Spec& spec, const Target& 
   AddStageOperands(spec, &operands);
   AddProductOperands(spec, &operands);
 
-  std::string text = OpeningText(graph, spec, target);
+  std::string text = CpuPrelude(target, UnitOf(spec, target));
+  text += OpeningText(graph, spec, StagedElements(spec, target));
   text += operands.text();
   text += ColumnsText(spec);
   text += fmt::format("constexpr int kRows = {}, kStreams = {}, kUnroll = {}, kLists = {}, kAhead = {};\n",
                       rows, schedule.at("streams"), schedule.at("unroll"), Lists(spec), schedule.at("ahead"));
   text += StageText(spec);
   text += FinishText(spec, graph, target);
-  text += kTile;
-  text += spec.epilogue == Epilogue::kRotaryAppend ? kTileOfHeads : kTileOfColumns;
+  text += ColumnTileText(spec);
   text += kBody;
 
   RegionCode code;
@@ -180,7 +144,7 @@ RegionCode GenerateGemv(const ir::Graph& graph, const Spec& spec, const Target& 
   RegionLaunch& launch = code.launches.emplace_back();
   launch.entry = "matmul";
   launch.stage_entry = "matmul_stage";
-  launch.tiles.count = Tiles(spec, rows);
+  launch.tiles.count = ColumnTiles(spec, rows);
   launch.chunk = schedule.at("chunk");
   launch.scratch_bytes = StagedElements(spec, target) * 4;
   launch.operands = operands.operands();

@@ -283,7 +283,7 @@ struct MatmulData {
   // Runs all launches on this thread, the tiles of each in two calls that begin with the later half.
   void Run(const UnitForTest& unit, const RegionCode& code) {
     for (size_t w = 0; w < code.workspaces.size(); ++w) {
-      const auto bytes = code.workspaces[w].Bytes(rows, capacity);
+      const auto bytes = code.workspaces[w].extent.Bytes(rows, capacity);
       workspaces.emplace(static_cast<int>(w), Matrix::Dense(DType::kF32, 1, (bytes + 63) / 64 * 16));
     }
     for (const RegionLaunch& launch : code.launches) {

@@ -11,11 +11,11 @@ std::string TypeName(std::string_view name, tensor::DType dtype) {
   return fmt::format("typedef {} {};\n", ElementName(dtype), name);
 }
 
+}  // namespace
+
 Unit UnitOf(const Spec& spec, const Target& target) {
   return UnitFor(spec.weight_dtype, spec.math, target);
 }
-
-}  // namespace
 
 int64_t StagedElements(const Spec& spec, const Target& target) {
   const int64_t vector = target.vector_bytes / 4 * 2;
@@ -37,15 +37,14 @@ bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target
   return false;
 }
 
-std::string OpeningText(const ir::Graph& graph, const Spec& spec, const Target& target) {
-  std::string text = CpuPrelude(target, UnitOf(spec, target));
-  text += "\n";
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged) {
+  std::string text = "\n";
   text += TypeName("W", spec.weight_dtype);
   text += TypeName("X", graph[spec.x].type.dtype);
   text += TypeName("Out", graph[spec.node].type.dtype);
   if (spec.norm != ir::kNoNode) text += TypeName("NormW", graph[spec.norm].type.dtype);
   if (spec.parts[0].bias != ir::kNoNode) text += TypeName("Bias", spec.bias_dtype);
-  text += fmt::format("constexpr i64 kK = {}, kStaged = {};\n", spec.k, StagedElements(spec, target));
+  text += fmt::format("constexpr i64 kK = {}, kStaged = {};\n", spec.k, staged);
   text += fmt::format("constexpr i64 kXStride = {}, kOutStride = {};\n", RowStride(graph[spec.x].type),
                       spec.to_logits ? spec.parts[0].columns : RowStride(graph[spec.node].type));
   if (spec.residual != ir::kNoNode) {
@@ -57,9 +56,10 @@ std::string OpeningText(const ir::Graph& graph, const Spec& spec, const Target& 
 
 std::string ColumnsText(const Spec& spec) {
   std::string columns;
-  for (const Part& part : spec.parts)
-    columns += fmt::format("{}{}", columns.empty() ? "" : ", ", part.columns);
-  return fmt::format("constexpr i64 kColumns[] = {{{}}};\n", columns);
+  for (size_t part = 0; part + 1 < spec.parts.size(); ++part)
+    columns += fmt::format("part == {} ? {} : ", part, spec.parts[part].columns);
+  return fmt::format("CONSTANT i64 ColumnsOf(int{}) {{ return {}{}; }}\n",
+                     spec.parts.size() > 1 ? " part" : "", columns, spec.parts.back().columns);
 }
 
 }  // namespace preheat::codegen::matmul

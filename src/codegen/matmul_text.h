@@ -7,17 +7,27 @@
 
 namespace preheat::codegen::matmul {
 
-// Elements of a staged row: k rounded up to whole vectors of any unit, zeros behind.
+// The unit of a CPU's products.
+Unit UnitOf(const Spec& spec, const Target& target);
+
+// Elements of a CPU's staged row: k rounded up to whole vectors of any unit, zeros behind.
 int64_t StagedElements(const Spec& spec, const Target& target);
 
 // True where x, as it lies in memory, is what Broadcast reads: rows of multiplicands that need no stage.
 bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target);
 
-// Prelude, types W, Bias, X, NormW, Out, Residual, constants kK, kStaged, strides.
-std::string OpeningText(const ir::Graph& graph, const Spec& spec, const Target& target);
+// Types W, Bias, X, NormW, Out, Residual, constants kK, kStaged (a staged row's elements), strides.
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged);
 
-// kColumns[part]: the columns of each part.
+// ColumnsOf(part): the columns of each part, a constant where the part is.
 std::string ColumnsText(const Spec& spec);
+
+// TileAt(t): the t-th tile of a product of one row, kRows neighbouring columns of each list, as {part,
+// column, count, part1, column1}; part1 and column1 are the second list's, where there is one. Needs kRows,
+// ColumnsOf and, for rotary_append, FinishText before it.
+std::string ColumnTileText(const Spec& spec);
+// How many there are. REQUIRES, for rotary_append: rows divides half a head.
+int64_t ColumnTiles(const Spec& spec, int64_t rows);
 
 // Operands kX, kNorm that StageRow reads.
 void AddStageOperands(const Spec& spec, OperandList* operands);
@@ -28,9 +38,11 @@ std::string StageText(const Spec& spec);
 // Operands kWeight0.., kBias0.., kResidual, kRotary, kKeys, kValues, kOut that products and Finish use.
 void AddProductOperands(const Spec& spec, OperandList* operands);
 
-// Finish(args, row, part, column, count, y0, y1): the epilogue of `count` <= LANES neighbouring columns of a
-// row. y0 are columns `column`.. of `part`; y1, where the epilogue has two lists, the columns that go with
-// them: the same of part 1 (silu_mul), those half a head further (rotary_append).
+// Before(args, row, part, column, count): what the epilogue of these columns reads beside the sums, as an
+// Early; it may be called before they are there. Finish(args, row, part, column, count, y0, y1, early): the
+// epilogue of `count` <= LANES neighbouring columns of a row. y0 are columns `column`.. of `part`; y1, where
+// the epilogue has two lists, the columns that go with them: the same of part 1 (silu_mul), those half a head
+// further (rotary_append).
 std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target);
 
 }  // namespace preheat::codegen::matmul

@@ -16,7 +16,7 @@ namespace {
 constexpr char kTileOfColumns[] = R"text(
 INLINE Tile TileAt(i64 t) {
   const i64 column = t * kPanels * kNr;
-  return {0, column, Min(kPanels * kNr, kColumns[0] - column)};
+  return {0, column, Min(kPanels * kNr, ColumnsOf(0) - column)};
 }
 INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int c) {
   return Operand<const W>(args, kWeight0) + (tile.column + Min(panel * kNr + c, tile.count - 1)) * kK;
@@ -27,7 +27,7 @@ INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int 
 constexpr char kTileOfLists[] = R"text(
 INLINE Tile TileAt(i64 t) {
   const i64 column = t * kNr;
-  return {0, column, Min(kNr, kColumns[0] - column)};
+  return {0, column, Min(kNr, ColumnsOf(0) - column)};
 }
 INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int c) {
   return Operand<const W>(args, kWeight0 + panel) + (tile.column + Min(c, tile.count - 1)) * kK;
@@ -36,12 +36,12 @@ INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int 
 
 // The columns of kTileHeads heads of one part.
 constexpr char kTileOfHeads[] = R"text(
-constexpr i64 TilesOf(int part) { return (kColumns[part] / kHeadDim + kTileHeads - 1) / kTileHeads; }
+constexpr i64 TilesOf(int part) { return (ColumnsOf(part) / kHeadDim + kTileHeads - 1) / kTileHeads; }
 INLINE Tile TileAt(i64 t) {
   int part = 0;
   for (; part < 2 && t >= TilesOf(part); ++part) t -= TilesOf(part);
   const i64 column = t * kTileHeads * kHeadDim;
-  return {part, column, Min(kTileHeads * kHeadDim, kColumns[part] - column)};
+  return {part, column, Min(kTileHeads * kHeadDim, ColumnsOf(part) - column)};
 }
 INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int c) {
   const i64 column = tile.column + Min(panel * kNr + c, tile.count - 1);
@@ -217,7 +217,8 @@ RegionCode GeneratePanel(const ir::Graph& graph, const Spec& spec, const Target&
   const Unit unit = UnitFor(spec.weight_dtype, spec.math, target);
   const Division division = Divide(spec, schedule);
   RegionCode code;
-  std::string text = OpeningText(graph, spec, target);
+  std::string text = CpuPrelude(target, unit);
+  text += OpeningText(graph, spec, StagedElements(spec, target));
 
   // The rows of multiplicands: x itself, or a workspace that a launch of its own fills.
   OperandList operands;
@@ -227,7 +228,7 @@ RegionCode GeneratePanel(const ir::Graph& graph, const Spec& spec, const Target&
   } else {
     stride = StagedElements(spec, target);
     text += AddStageLaunch(spec, stride, &code);
-    code.workspaces.push_back({.per_row = stride * 4 / ElementsPerUnit(unit)});
+    code.workspaces.push_back({{.per_row = stride * 4 / ElementsPerUnit(unit)}});
     operands.Add("kA", Workspace(program::Operand::Access::kRead));
   }
   AddProductOperands(spec, &operands);

@@ -127,7 +127,8 @@ const char kFinishRowOfColumns[] = R"text(
 INLINE void FinishRow(const ph_args* args, i64 row, const Tile& tile, const float* c) {
   NO_UNROLL for (i64 i = 0; i < tile.count; i += LANES) {
     const VF y = Load((const f32*)c + i);
-    Finish(args, row, tile.part, tile.column + i, (int)Min(LANES, tile.count - i), y, y);
+    const int count = (int)Min(LANES, tile.count - i);
+    Finish(args, row, tile.part, tile.column + i, count, y, y, Before(args, row, tile.part, tile.column + i, count));
   }
 }
 )text";
@@ -136,7 +137,8 @@ const char kFinishRowOfLists[] = R"text(
 INLINE void FinishRow(const ph_args* args, i64 row, const Tile& tile, const float* c) {
   NO_UNROLL for (i64 i = 0; i < tile.count; i += LANES) {
     const VF y0 = Load((const f32*)c + i), y1 = Load((const f32*)c + kNr + i);
-    Finish(args, row, 0, tile.column + i, (int)Min(LANES, tile.count - i), y0, y1);
+    const int count = (int)Min(LANES, tile.count - i);
+    Finish(args, row, 0, tile.column + i, count, y0, y1, Before(args, row, 0, tile.column + i, count));
   }
 }
 )text";
@@ -146,8 +148,10 @@ INLINE void FinishRow(const ph_args* args, i64 row, const Tile& tile, const floa
   NO_UNROLL for (i64 head = 0; head < tile.count; head += kHeadDim) {
     NO_UNROLL for (i64 d = 0; d < kHalf; d += LANES) {
       const float* y = c + head + d;
-      Finish(args, row, tile.part, tile.column + head + d, (int)Min(LANES, kHalf - d), Load((const f32*)y),
-             Load((const f32*)y + kHalf));
+      const i64 column = tile.column + head + d;
+      const int count = (int)Min(LANES, kHalf - d);
+      Finish(args, row, tile.part, column, count, Load((const f32*)y), Load((const f32*)y + kHalf),
+             Before(args, row, tile.part, column, count));
     }
   }
 }

@@ -52,7 +52,7 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId id, const Target& target,
       {.kind = Kind::kWorkspace, .workspace = 0, .access = Access::kReadWrite},
   };
   code.launches.push_back(std::move(launch));
-  code.workspaces.push_back({.fixed = workspace_bytes});
+  code.workspaces.push_back({{.fixed = workspace_bytes}});
   return code;
 }
 

@@ -133,8 +133,8 @@ class SampleUnit {
   }
 
   int32_t Run(const std::vector<float>& logits, ph_state* state) const {
-    AlignedArray<std::byte> workspace(static_cast<size_t>(code_.workspaces[0].fixed));
-    std::fill_n(workspace.data(), code_.workspaces[0].fixed, std::byte{0xff});
+    AlignedArray<std::byte> workspace(static_cast<size_t>(code_.workspaces[0].extent.fixed));
+    std::fill_n(workspace.data(), code_.workspaces[0].extent.fixed, std::byte{0xff});
     RunLaunch(unit_, code_.launches[0], {const_cast<float*>(logits.data()), state, workspace.data()}, 1, 7,
               64);
     return state->token;

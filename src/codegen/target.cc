@@ -16,6 +16,12 @@ const std::vector<Target>& Targets() {
       {.name = "x86-64-v4+avx512bf16", .vector_bytes = 64, .bf16_dot = true},
       {.name = "x86-64-v4", .vector_bytes = 64, .bf16_dot = false},
       {.name = "x86-64-v3", .vector_bytes = 32, .bf16_dot = false},
+      {.name = "sm_80", .bf16_dot = true, .sm = 80},
+      {.name = "sm_86", .bf16_dot = true, .sm = 86},
+      {.name = "sm_89", .bf16_dot = true, .sm = 89},
+      {.name = "sm_90a", .bf16_dot = true, .sm = 90},
+      {.name = "sm_100", .bf16_dot = true, .sm = 100},
+      {.name = "sm_120", .bf16_dot = true, .sm = 120},
   };
   return targets;
 }

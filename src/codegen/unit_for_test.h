@@ -31,6 +31,7 @@ inline std::string CompileCommand(const Target& target) {
 }
 
 inline bool RunsHere(const Target& target) {
+  if (target.IsCuda()) return false;
   __builtin_cpu_init();
   if (target.bf16_dot) return __builtin_cpu_supports("avx512bf16");
   return target.vector_bytes == 64 ? __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")

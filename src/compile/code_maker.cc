@@ -13,24 +13,21 @@ namespace {
 
 using store::EntryKind;
 
-std::string JoinFlags(const std::vector<std::string>& flags) {
-  std::string text;
-  for (const std::string& flag : flags) text += flag + " ";
-  return text;
-}
-
 }  // namespace
 
-const toolchain::HostCompiler& CodeMaker::Compiler() {
-  if (!compiler_) compiler_.emplace(toolchain::HostCompiler::Find());
+const toolchain::Compiler& CodeMaker::Compiler() {
+  if (compiler_ == nullptr) {
+    found_compiler_ = toolchain::FindCompiler(target_);
+    compiler_ = found_compiler_.get();
+  }
   return *compiler_;
 }
 
 store::Key CodeMaker::KeyOf(const std::string& text) {
   return store::KeyBuilder()
       .Add("abi", PH_ABI_VERSION)
-      .Add("compiler", Compiler().Identity().Text())
-      .Add("flags", JoinFlags(toolchain::HostCompiler::Flags()) + JoinFlags(toolchain::TargetFlags(target_)))
+      .Add("compiler", Compiler().Identity())
+      .Add("flags", Compiler().FlagsText(target_))
       .Add("target", target_)
       .AddHashOf("source", text)
       .Build();

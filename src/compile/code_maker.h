@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "store/store.h"
-#include "toolchain/host_compiler.h"
+#include "toolchain/compiler.h"
 
 namespace preheat::compile {
 
@@ -19,9 +20,10 @@ struct Source {
 
 class CodeMaker {
  public:
-  // `store` outlives the maker. `jobs`: compiler processes at once; 0: as many as there are CPUs.
-  CodeMaker(store::Store& store, std::string target, int jobs)
-      : store_(store), target_(std::move(target)), jobs_(jobs) {}
+  // `store` and `compiler` outlive the maker; null: the one that the machine has for the target. `jobs`:
+  // units at once; 0: as many as there are CPUs.
+  CodeMaker(store::Store& store, std::string target, int jobs, const toolchain::Compiler* compiler = nullptr)
+      : store_(store), target_(std::move(target)), jobs_(jobs), compiler_(compiler) {}
 
   // The hash of each source's code, in order; equal texts are compiled once. Starts no process where all is
   // found but the one that asks the compiler who it is. Errors: NotFound where there is no compiler,
@@ -32,17 +34,18 @@ class CodeMaker {
   int64_t found() const { return found_; }
   double seconds() const { return seconds_; }
   // Empty where no compiler was asked for.
-  std::string Identity() const { return compiler_ ? compiler_->Identity().Text() : ""; }
+  std::string Identity() const { return compiler_ ? compiler_->Identity() : ""; }
 
  private:
-  const toolchain::HostCompiler& Compiler();
+  const toolchain::Compiler& Compiler();
   store::Key KeyOf(const std::string& text);
   std::optional<std::string> FindCode(const store::Key& key);
 
   store::Store& store_;
   std::string target_;
   int jobs_;
-  std::optional<toolchain::HostCompiler> compiler_;
+  const toolchain::Compiler* compiler_;
+  std::unique_ptr<toolchain::Compiler> found_compiler_;
   int64_t compiled_ = 0;
   int64_t found_ = 0;
   double seconds_ = 0;

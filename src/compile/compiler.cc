@@ -43,7 +43,7 @@ Compiler::Compiler(store::Store& store, CompilerOptions options)
     : store_(store),
       options_(std::move(options)),
       target_(codegen::ParseTarget(options_.family.target)),
-      code_(store_, options_.family.target, options_.jobs),
+      code_(store_, options_.family.target, options_.jobs, options_.compiler),
       schedules_(store_, code_,
                  {.target = target_, .profile = options_.family.profile, .device = options_.tuning_device}) {}
 
@@ -56,7 +56,7 @@ ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
   const bool decode = step.kind == program::StepKind::kDecode;
   passes::PipelineOptions options = {.kind = decode ? passes::StepKind::kDecode : passes::StepKind::kPrefill,
                                      .math = MathFor(options_.dtype, target_),
-                                     .split_block = kSplitBlock};
+                                     .split_block = target_.IsCuda() ? 0 : kSplitBlock};
   if (dump.enabled()) {
     options.dump = [&](std::string_view pass, std::string_view before, std::string_view after) {
       dump.Graph(pass, before, after);
@@ -95,6 +95,11 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
     const double start = sys::MonotonicSeconds();
     const auto choose = [&](const ir::Graph& graph, ir::NodeId node) {
       Choice choice = schedules_.Choose({&graph, node, draft.shape});
+      const auto forced = options_.schedules.find(RegionName(graph, node));
+      if (forced != options_.schedules.end()) {
+        for (const auto& [name, value] : forced->second) choice.schedule[name] = value;
+        choice.reason = "asked for";
+      }
       draft.dump->Schedule(RegionName(graph, node), codegen::ToText(choice.schedule), choice.reason);
       return std::move(choice.schedule);
     };

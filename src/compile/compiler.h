@@ -5,6 +5,7 @@
 // target and mode. Not thread-safe; it starts its own compiler processes.
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,8 +34,11 @@ struct CompilerOptions {
   bool probe_layers = false;  // show the hidden state after each layer: an operation that is not compiled
   // Measures schedules on this device where it runs the target and the mode asks for it; else heuristics.
   device::Device* tuning_device = nullptr;
-  int threads = 0;          // of the machine that will run the programs; 0: not known
-  int jobs = 0;             // compiler processes at once; 0: as many as there are CPUs
+  int threads = 0;  // of the machine that will run the programs; 0: not known
+  int jobs = 0;     // units that are compiled at once; 0: as many as there are CPUs
+  const toolchain::Compiler* compiler = nullptr;  // null: the one that this machine has for the target
+  // For benchmarks: numbers that replace those of a region's schedule, by the region's name.
+  std::map<std::string, codegen::Schedule> schedules{};
   std::string dump_folder;  // graphs before and after each pass, sources, programs, schedules; empty: none
 };
 

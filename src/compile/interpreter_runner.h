@@ -15,7 +15,13 @@ class InterpreterRunner final : public session::StepRunner {
  public:
   InterpreterRunner(const checkpoint::Checkpoint& checkpoint, ir::Graph graph, int64_t capacity)
       : checkpoint_(checkpoint), graph_(std::move(graph)), capacity_(capacity) {
-    state_.top_p = 1;
+    Reset();
+  }
+
+  void Begin(const ph_state& state) override {
+    cache_ = {};
+    state_ = state;
+    state_.steps = 0;
   }
 
   void Prefill(std::span<const int32_t> ids, int64_t) override { Step(ids); }
@@ -23,11 +29,11 @@ class InterpreterRunner final : public session::StepRunner {
     const int32_t token = state_.token;
     Step({&token, 1});
   }
-  std::span<const float> logits() const override { return result_.logits; }
-  ph_state& state() override { return state_; }
+  int32_t token() override { return state_.token; }
+  void SetToken(int32_t token) override { state_.token = token; }
+  std::span<const float> logits() override { return result_.logits; }
   int64_t length() const override { return cache_.positions; }
   int64_t capacity() const override { return capacity_; }
-  void Reset() override { cache_ = {}; }
 
  private:
   void Step(std::span<const int32_t> ids);

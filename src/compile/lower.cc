@@ -1,5 +1,6 @@
 #include "compile/lower.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -126,10 +127,12 @@ class Lowering {
     const codegen::Schedule schedule =
         options_.schedule ? options_.schedule(graph_, id)
                           : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
-    const codegen::RegionCode code = codegen::Generate(graph_, id, options_.target, options_.shape, schedule);
+    const codegen::RegionCode code =
+        codegen::Generate(graph_, id, options_.target, ShapeBefore(id), schedule);
     std::vector<int> workspaces;
-    for (const program::Extent& extent : code.workspaces) {
-      workspaces.push_back(AddBuffer(fmt::format("{}.workspace", RegionName(graph_, id)), extent));
+    for (const codegen::Workspace& workspace : code.workspaces) {
+      workspaces.push_back(AddBuffer(fmt::format("{}.workspace", RegionName(graph_, id)), workspace.extent));
+      if (workspace.keeps == codegen::Keeps::kYes) step_.program.buffers.back().slot = program::kOwnSlot;
     }
     RegionUnit unit = {
         .region = RegionName(graph_, id), .node = id, .schedule = schedule, .source = code.source};
@@ -141,13 +144,33 @@ class Lowering {
                                 .stage_entry = launch.stage_entry,
                                 .tiles = launch.tiles,
                                 .chunk = launch.chunk,
-                                .scratch_bytes = launch.scratch_bytes};
+                                .scratch_bytes = launch.scratch_bytes,
+                                .blocks = launch.blocks};
       for (const codegen::RegionOperand& operand : launch.operands) {
         record.operands.push_back(ToOperand(operand, workspaces));
       }
       launches.push_back(std::move(record));
     }
     step_.units.push_back(std::move(unit));
+  }
+
+  // The step's shape, with what follows a region of decode.
+  codegen::StepShape ShapeBefore(NodeId id) const {
+    codegen::StepShape shape = options_.shape;
+    if (options_.kind != program::StepKind::kDecode) return shape;
+    for (const ir::Block& block : graph_.blocks) {
+      const auto here = std::find(block.nodes.begin(), block.nodes.end(), id);
+      if (here == block.nodes.end()) continue;
+      const auto is_product = [&](NodeId node) { return graph_[node].op == Op::kMatmul; };
+      const auto next = std::find_if(here + 1, block.nodes.end(), is_product);
+      if (next != block.nodes.end()) {
+        shape.next_product = *next;
+      } else if (block.repeats()) {
+        shape.next_product = *std::find_if(block.nodes.begin(), block.nodes.end(), is_product);
+        shape.in_next_round = true;
+      }
+    }
+    return shape;
   }
 
   void LowerBreak(NodeId id) {
@@ -174,6 +197,8 @@ class Lowering {
     using From = codegen::RegionOperand::Kind;
     switch (operand.kind) {
       case From::kNode:
+        if (operand.next_round)
+          return {Operand::Kind::kNextWeight, WeightIndex(operand.node), operand.access};
         return OperandOf(operand.node, operand.access);
       case From::kWorkspace:
         return {Operand::Kind::kBuffer, workspaces[static_cast<size_t>(operand.workspace)], operand.access};

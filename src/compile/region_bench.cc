@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "compile/plausible.h"
 #include "sys/clock.h"
-#include "sys/cpu.h"
 #include "tensor/dtype.h"
 
 namespace preheat::compile {
@@ -20,26 +20,9 @@ constexpr int64_t kCapacityBlock = 256;  // a multiple of every layout's block
 // A run shorter than this is mostly overhead, a longer one wastes the user's time.
 constexpr double kRunSeconds = 0.006;
 constexpr size_t kMaxCopies = 8;
+constexpr size_t kRecordedCopies = 16;
 constexpr size_t kSmallestCache = size_t{32} << 20;
 constexpr size_t kWeightAlignment = 4096;
-
-// Random numbers of one magnitude with both signs: no zeros, no denormals, no NaN, whether they are read as
-// bf16, f16 or f32. A megabyte of them, over and over.
-void FillPlausibly(std::byte* data, size_t bytes) {
-  constexpr size_t kPatternBytes = size_t{1} << 20;
-  uint32_t random = 0x9e3779b9;
-  const size_t pattern = std::min(bytes, kPatternBytes);
-  for (size_t i = 0; i + 4 <= pattern; i += 4) {
-    random ^= random << 13;
-    random ^= random >> 17;
-    random ^= random << 5;
-    const uint32_t bits = (random & 0x807f807f) | 0x3c003c00;
-    std::memcpy(data + i, &bits, 4);
-  }
-  for (size_t done = pattern; done < bytes; done += pattern) {
-    std::memcpy(data + done, data, std::min(pattern, bytes - done));
-  }
-}
 
 }  // namespace
 
@@ -47,7 +30,7 @@ void WeightPool::Reset(size_t bytes_needed) {
   used_ = 0;
   if (bytes_needed <= buffer_.size()) return;
   buffer_ = device_.Allocate(bytes_needed);
-  FillPlausibly(buffer_.data(), buffer_.size());
+  FillPlausibly(device_, buffer_);
 }
 
 void* WeightPool::Take(size_t bytes) {
@@ -77,6 +60,8 @@ struct RegionBench::Bound {
   std::vector<Copy> copies;
   size_t next_copy = 0;
   int64_t all_tiles = 0;  // of the last launch, which is what is timed
+  // On a device that runs ahead of the host: all copies, one behind the other as the layers of a step are.
+  std::unique_ptr<device::Recording> recording;
 };
 
 RegionBench::RegionBench(device::Device& device, WeightPool& pool, const ir::Graph& graph,
@@ -146,17 +131,17 @@ void* RegionBench::Address(const codegen::RegionOperand& operand, size_t copy) {
   device::Buffer& buffer = operands_->buffers[{operand.kind, operand.node}];
   if (buffer.data() == nullptr) {
     buffer = device_.Allocate(BytesOf(operand));
-    if (operand.kind != Kind::kIds && operand.kind != Kind::kState)
-      FillPlausibly(buffer.data(), buffer.size());
+    if (operand.kind != Kind::kIds && operand.kind != Kind::kState) FillPlausibly(device_, buffer);
   }
   return buffer.data();
 }
 
 RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeModule& module, size_t image) {
+  using Kind = codegen::RegionOperand::Kind;
   auto& workspaces = operands_->workspaces[candidate.code];
-  for (const program::Extent& extent : candidate.code->workspaces) {
-    workspaces.push_back(
-        device_.Allocate(static_cast<size_t>(std::max<int64_t>(64, extent.Bytes(rows_, capacity_)))));
+  for (const codegen::Workspace& workspace : candidate.code->workspaces) {
+    workspaces.push_back(device_.Allocate(
+        static_cast<size_t>(std::max<int64_t>(64, workspace.extent.Bytes(rows_, capacity_)))));
   }
   Bound bound;
   bound.copies.resize(operands_->copies);
@@ -173,13 +158,19 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
         copy.operands.push_back(workspace ? workspaces[static_cast<size_t>(operand.workspace)].data()
                                           : Address(operand, c));
       }
-      copy.args.push_back({.operands = first, .rows = rows_, .past = past_, .capacity = capacity_});
+      copy.args.push_back({.operands = first,
+                           .rows = rows_,
+                           .past = past_,
+                           .capacity = capacity_,
+                           .state = reinterpret_cast<ph_state*>(Address({.kind = Kind::kState}, 0))});
       copy.launches.push_back(
           {.kernel = module.Entry(image, launch.entry),
-           .stage = launch.stage_entry.empty() ? nullptr : module.Entry(image, launch.stage_entry),
+           .stage = launch.stage_entry.empty() ? device::Kernel{} : module.Entry(image, launch.stage_entry),
            .args = &copy.args.back(),
+           .operands = static_cast<int64_t>(launch.operands.size()),
            .tiles = launch.tiles.Tiles(rows_, past_),
-           .chunk = launch.chunk});
+           .chunk = launch.chunk,
+           .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes}});
       device_.ReserveScratch(static_cast<size_t>(launch.scratch_bytes));
     }
   }
@@ -188,9 +179,49 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
 }
 
 void RegionBench::RunCandidate(Bound& bound) {
+  if (bound.recording) {
+    bound.recording->Run();
+    device_.Finish();
+    return;
+  }
   Bound::Copy& copy = bound.copies[bound.next_copy];
   bound.next_copy = (bound.next_copy + 1) % bound.copies.size();
   device_.Run(std::span(&copy.launches.back(), 1));
+}
+
+// All launches of all copies, as often as a fair time needs. Returns the share of the region's work: more
+// than 1.
+double RegionBench::Record(Bound& bound) {
+  std::vector<device::Launch> launches;
+  for (const Bound::Copy& copy : bound.copies) {
+    launches.insert(launches.end(), copy.launches.begin(), copy.launches.end());
+  }
+  const size_t once = launches.size();
+  const size_t rounds = (kRecordedCopies + bound.copies.size() - 1) / bound.copies.size();
+  for (size_t round = 1; round < rounds; ++round) {
+    launches.insert(launches.end(), launches.begin(), launches.begin() + static_cast<ptrdiff_t>(once));
+  }
+  bound.recording = device_.Record(launches);
+  return static_cast<double>(rounds * bound.copies.size());
+}
+
+// Staging is the same for all candidates: run once, not timed. The tiles are cut to a run of fair length.
+// Returns the share that is left.
+double RegionBench::CutToLength(Bound& bound) {
+  Bound::Copy& copy = bound.copies[0];
+  device_.Run(std::span(copy.launches).first(copy.launches.size() - 1));
+  const int64_t all = bound.all_tiles;
+  const int64_t few = std::min<int64_t>(all, 2 * std::max(1, device_.threads()));
+  copy.launches.back().tiles = few;
+  device_.Run(std::span(&copy.launches.back(), 1));
+  const double start = sys::MonotonicSeconds();
+  device_.Run(std::span(&copy.launches.back(), 1));
+  const double tile_seconds = std::max(1e-9, (sys::MonotonicSeconds() - start) / static_cast<double>(few));
+  // Whole rounds of all threads, so that none idles at the end.
+  const int64_t enough = static_cast<int64_t>(kRunSeconds / tile_seconds) / few * few + few;
+  const int64_t tiles = std::min(all, enough);
+  for (Bound::Copy& each : bound.copies) each.launches.back().tiles = tiles;
+  return static_cast<double>(tiles) / static_cast<double>(all);
 }
 
 tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune::TuneOptions& options) {
@@ -206,7 +237,7 @@ tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune
   }
   size_t weight_bytes = kWeightAlignment;
   for (const auto& [node, bytes] : weights) weight_bytes += bytes;
-  const size_t cache_bytes = std::max(kSmallestCache, static_cast<size_t>(sys::ThisCpu().l3_bytes));
+  const size_t cache_bytes = std::max(kSmallestCache, static_cast<size_t>(device_.cache_bytes()));
   operands_->copies = std::clamp<size_t>(2 * cache_bytes / weight_bytes + 1, 1, kMaxCopies);
   pool_.Reset(operands_->copies * weight_bytes);
 
@@ -215,21 +246,7 @@ tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune
   std::vector<double> work;
   for (size_t i = 0; i < candidates.size(); ++i) {
     bound.push_back(Bind(candidates[i], *module, i));
-    // Staging is the same for all candidates: run once, not timed. The tiles are cut to a run of fair length.
-    Bound::Copy& copy = bound.back().copies[0];
-    device_.Run(std::span(copy.launches).first(copy.launches.size() - 1));
-    const int64_t all = bound.back().all_tiles;
-    const int64_t few = std::min<int64_t>(all, 2 * std::max(1, device_.threads()));
-    copy.launches.back().tiles = few;
-    device_.Run(std::span(&copy.launches.back(), 1));
-    const double start = sys::MonotonicSeconds();
-    device_.Run(std::span(&copy.launches.back(), 1));
-    const double tile_seconds = std::max(1e-9, (sys::MonotonicSeconds() - start) / static_cast<double>(few));
-    // Whole rounds of all threads, so that none idles at the end.
-    const int64_t enough = static_cast<int64_t>(kRunSeconds / tile_seconds) / few * few + few;
-    const int64_t tiles = std::min(all, enough);
-    for (Bound::Copy& each : bound.back().copies) each.launches.back().tiles = tiles;
-    work.push_back(static_cast<double>(tiles) / static_cast<double>(all));
+    work.push_back(device_.RunsAhead() ? Record(bound.back()) : CutToLength(bound.back()));
   }
   return tune::Tune(
       candidates.size(), [&](size_t i) { RunCandidate(bound[i]); }, work, options);

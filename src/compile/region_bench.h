@@ -48,6 +48,8 @@ class RegionBench {
   void* Address(const codegen::RegionOperand& operand, size_t copy);
   Bound Bind(const Candidate& candidate, device::CodeModule& module, size_t image);
   size_t BytesOf(const codegen::RegionOperand& operand) const;
+  double Record(Bound& bound);
+  double CutToLength(Bound& bound);
   void RunCandidate(Bound& bound);
 
   device::Device& device_;

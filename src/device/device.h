@@ -1,7 +1,12 @@
-// A device: memory, code and launches. One implementation a folder (cpu/, null/), each with the same files.
+// A device: memory, code and launches. One implementation a folder (cpu/, cuda/, null/), each with the same
+// files.
 //
 // A step of the model is a list of launches that is walked in order: all tiles of one launch are done, and
-// their stores visible, before a tile of the next begins. One call of Run is one wake-up of the device.
+// their stores visible, before a tile of the next begins. One call of Run is one wake-up of the device. A
+// device may return from Run before the work is done; what Read gives is as of all that was run before.
+//
+// Addresses are the device's own: only Write and Read may look behind them, but for weights and buffers of a
+// device whose memory is the host's.
 #pragma once
 
 #include <cstddef>
@@ -16,16 +21,28 @@
 
 namespace preheat::device {
 
+// Something that a launch can call: code of the device, or a function of the host (a library's kernel, and
+// all that a CPU runs).
+struct Kernel {
+  ph_kernel host = nullptr;
+  void* device = nullptr;  // the device's own handle
+
+  explicit operator bool() const { return host != nullptr || device != nullptr; }
+  bool operator==(const Kernel&) const = default;
+};
+
 // One kernel over a range of tiles.
 struct Launch {
-  ph_kernel kernel = nullptr;
+  Kernel kernel;
   // Runs once on each thread that takes part, before its first tile of this launch, with all tiles as its
-  // range [0, tiles) and the same scratch. May be null.
-  ph_kernel stage = nullptr;
+  // range [0, tiles) and the same scratch. May be null; CPUs only.
+  Kernel stage;
   const ph_args* args = nullptr;
-  int64_t tiles = 0;  // 0: skipped; at most 2^31-1
-  // Tiles claimed at a time. 0: the device chooses about eight claims a thread.
+  int64_t operands = 0;  // how many args->operands has
+  int64_t tiles = 0;     // 0: skipped; at most 2^31-1
+  // Tiles claimed at a time. 0: the device chooses about eight claims a thread. CPUs only.
   int64_t chunk = 0;
+  ph_block_shape blocks{};  // devices of blocks of threads only
 };
 
 // Machine code that is ready to call; unloaded by its destructor: no launch may be under way then.
@@ -33,7 +50,7 @@ class CodeModule {
  public:
   virtual ~CodeModule() = default;
   // The kernel of that name in the `image`-th of the loaded images. Throws kCorrupt where there is none.
-  virtual ph_kernel Entry(size_t image, std::string_view name) const = 0;
+  virtual Kernel Entry(size_t image, std::string_view name) const = 0;
 };
 
 // Device memory, freed by its destructor. Aligned to 4096 bytes; zeroed.
@@ -64,15 +81,44 @@ class Buffer {
   void (*release_)(std::byte*, size_t) = nullptr;
 };
 
+// A tensor in the host's memory that kernels will read: a view of a mapped checkpoint.
+struct HostTensor {
+  std::string name;
+  std::span<const std::byte> bytes;
+};
+
+// Tensors where kernels read them, brought there beside other work. Unloaded by its destructor.
+class Weights {
+ public:
+  virtual ~Weights() = default;
+  // The tensor's first byte; known at once, filled when Wait has returned. Null where there is no such
+  // tensor.
+  virtual const void* Address(std::string_view name) const = 0;
+  // Returns when all are there. Throws what went wrong.
+  virtual void Wait() = 0;
+};
+
+// Launches made ready to be run many times.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void Run() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
 
-  virtual std::string_view id() const = 0;               // "cpu", "null"
-  virtual std::string name() const = 0;                  // the processor's own name
+  virtual std::string_view id() const = 0;  // "cpu", "cuda:0", "null"
+  virtual std::string name() const = 0;     // the processor's own name
+  virtual std::string model() const = 0;    // what schedules are measured for, and shared by: its model
   virtual std::vector<std::string> Targets() const = 0;  // code that runs here, best first
   virtual int64_t memory_bytes() const = 0;
+  virtual int64_t cache_bytes() const = 0;  // of the last cache before memory
   virtual int threads() const = 0;
+  // Throws kIncompatible naming what `target` needs and this device lacks, kUnsupported for a name that no
+  // version of preheat knows here.
+  virtual void CheckTarget(std::string_view target) const = 0;
 
   // Makes code images (sys/code_image.h) callable, all in one mapping. Throws kCorrupt for a malformed image,
   // kIncompatible, naming the feature that is missing, for one that this machine cannot run; then none is
@@ -81,17 +127,33 @@ class Device {
 
   // Throws kDevice where there is not that much.
   virtual Buffer Allocate(size_t size_bytes) = 0;
+  // Where the device reads the host's memory, the tensors stay where they are.
+  virtual std::unique_ptr<Weights> PlaceWeights(std::vector<HostTensor> tensors) = 0;
+  // Copies to and from device memory, in order with what runs. Read waits for all that was run before.
+  virtual void Write(void* to, std::span<const std::byte> from) = 0;
+  virtual void Read(std::span<std::byte> to, const void* from) = 0;
 
   // Gives each thread at least this much scratch, 64-byte aligned, kept until the device goes.
   // REQUIRES: no Run is under way.
   virtual void ReserveScratch(size_t bytes_per_thread) = 0;
 
-  // Runs the launches in order and returns when all are done. One caller at a time.
+  // Runs the launches in order. One caller at a time.
   virtual void Run(std::span<const Launch> launches) = 0;
-};
+  // Returns when all that was run is done.
+  virtual void Finish() {}
 
-// Throws kIncompatible naming what `target` needs and this processor (or its OS) lacks, kUnsupported for a
-// name that no version of preheat knows here.
-void CheckCpuTarget(std::string_view target);
+  // A device whose steps run ahead of the host: it reports tokens through a ring, and a recorded decode step
+  // can be run again without the host's looking at it.
+  virtual bool RunsAhead() const { return false; }
+  // REQUIRES, as for all below: RunsAhead.
+  virtual std::unique_ptr<Recording> Record(std::span<const Launch> launches);
+  // A ring that the host reads and kernels write, zeroed, and its address for kernels.
+  virtual ph_ring* ring() { return nullptr; }
+  virtual ph_ring* ring_address() { return nullptr; }
+  // Waits for all that was run, then sets ring()->count.
+  virtual void SetRing(uint32_t count);
+  // Returns when ring()->count is `count`. Throws kDevice where the device failed, or stopped without it.
+  virtual void WaitForRing(uint32_t count);
+};
 
 }  // namespace preheat::device

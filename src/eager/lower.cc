@@ -229,6 +229,8 @@ class Lowering {
         return {{wanted.kind, 0, wanted.access}, DType::kF32, 0};
       case Kind::kState:
         return {{wanted.kind, 0, wanted.access}, DType::kI32, 0};
+      case Kind::kNextWeight:
+        break;  // no library kernel reads ahead
     }
     CHECK(false);
     return {};
@@ -326,6 +328,7 @@ std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId nod
       case Kind::kKeyCache:
       case Kind::kValueCache:
       case Kind::kLogits:
+      case Kind::kNextWeight:
         break;
     }
     Place where = place(wanted.node);

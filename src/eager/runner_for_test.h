@@ -105,6 +105,8 @@ class Runner {
         return &state;
       case Kind::kLogits:
         return logits_.data();
+      case Kind::kNextWeight:
+        break;
     }
     return nullptr;
   }

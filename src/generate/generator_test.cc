@@ -20,11 +20,15 @@ class CountingRunner final : public session::StepRunner {
     ++length_;
     Choose(state_.token + 1);
   }
-  std::span<const float> logits() const override { return {}; }
-  ph_state& state() override { return state_; }
+  void Begin(const ph_state& state) override {
+    length_ = 0;
+    state_ = state;
+  }
+  int32_t token() override { return state_.token; }
+  void SetToken(int32_t token) override { state_.token = token; }
+  std::span<const float> logits() override { return {}; }
   int64_t length() const override { return length_; }
   int64_t capacity() const override { return capacity_; }
-  void Reset() override { length_ = 0; }
   int64_t bucket() const { return bucket_; }
 
  private:

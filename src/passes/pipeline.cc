@@ -35,7 +35,7 @@ std::vector<Pass> Passes(const PipelineOptions& options) {
   passes.push_back({"fuse_residual", FuseResidual});
   passes.push_back({"fuse_norm", FuseNorm});
   // A prompt's rows are parallel enough; one row has only its positions and heads to share among threads.
-  if (decode) {
+  if (decode && options.split_block > 0) {
     passes.push_back({"split_attention", [block = options.split_block](const Graph& graph) {
                         return SplitAttention(graph, block);
                       }});

@@ -74,6 +74,7 @@ Program PlanMemory(const Program& program) {
   Program planned = program;
   std::vector<std::vector<size_t>> slots;  // the buffers in each
   for (size_t buffer : order) {
+    if (program.buffers[buffer].slot == program::kOwnSlot) continue;
     const auto has_room = [&](const std::vector<size_t>& slot) {
       return std::none_of(slot.begin(), slot.end(),
                           [&](size_t other) { return lifetimes[buffer].Meets(lifetimes[other]); });

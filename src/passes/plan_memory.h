@@ -14,7 +14,7 @@
 
 namespace preheat::passes {
 
-// Sets Buffer::slot and Program::slots; all else stays.
+// Sets Buffer::slot, where it is not kOwnSlot, and Program::slots; all else stays.
 program::Program PlanMemory(const program::Program& program);
 
 }  // namespace preheat::passes

@@ -29,10 +29,13 @@ constexpr int64_t kMaxRows = int64_t{1} << 27;
 constexpr int64_t kMaxCount = int64_t{1} << 32;
 constexpr int64_t kMaxLayers = 1 << 16;
 constexpr int64_t kMaxItems = 1 << 20;
+constexpr int64_t kMaxThreads = 1024;  // of a block, on any card
+constexpr int64_t kMaxBlocksPerSm = 64;
+constexpr int64_t kMaxSharedBytes = 1 << 20;
 
 constexpr std::array<std::string_view, 3> kPerNames = {"step", "rows", "positions"};
-constexpr std::array<std::string_view, 8> kKindNames = {"weight", "buffer", "key_cache", "value_cache",
-                                                        "rotary", "ids",    "state",     "logits"};
+constexpr std::array<std::string_view, 9> kKindNames = {
+    "weight", "buffer", "key_cache", "value_cache", "rotary", "ids", "state", "logits", "next_weight"};
 constexpr std::array<std::string_view, 3> kAccessNames = {"read", "write", "read_write"};
 constexpr std::array<std::string_view, 2> kStepKindNames = {"prefill", "decode"};
 constexpr std::array<std::string_view, 2> kLogitRowsNames = {"last", "all"};
@@ -67,6 +70,9 @@ void Write(JsonWriter& out, const Launch& launch) {
   out.EndArray();
   out.Key("chunk"), out.Int64(launch.chunk);
   out.Key("scratch_bytes"), out.Int64(launch.scratch_bytes);
+  out.Key("blocks"), out.StartArray();
+  out.Int(launch.blocks.threads), out.Int(launch.blocks.blocks_per_sm), out.Int64(launch.blocks.shared_bytes);
+  out.EndArray();
   out.Key("operands"), out.StartArray();
   for (const Operand& operand : launch.operands) {
     out.StartArray();
@@ -167,6 +173,7 @@ Operand ReadOperand(const Reader& in, const Program& program) {
   bool constant = false;
   switch (operand.kind) {
     case Operand::Kind::kWeight:
+    case Operand::Kind::kNextWeight:
       count = static_cast<int64_t>(program.weights.size());
       constant = true;
       break;
@@ -189,7 +196,7 @@ Operand ReadOperand(const Reader& in, const Program& program) {
 }
 
 Launch ReadLaunch(const Reader& in, const Program& program) {
-  in.ExpectMembers(9);
+  in.ExpectMembers(10);
   Launch launch;
   launch.region = in.Member("region").Text();
   launch.code = in.Member("code").Text();
@@ -204,6 +211,11 @@ Launch ReadLaunch(const Reader& in, const Program& program) {
                   .block = tiles.Item(2).Int(1, kMaxCount)};
   launch.chunk = in.Member("chunk").Int(1, kMaxCount);
   launch.scratch_bytes = in.Member("scratch_bytes").Int(0, kMaxBytes);
+  const Reader blocks = in.Member("blocks");
+  blocks.ExpectSize(3);
+  launch.blocks = {.threads = static_cast<int>(blocks.Item(0).Int(0, kMaxThreads)),
+                   .blocks_per_sm = static_cast<int>(blocks.Item(1).Int(0, kMaxBlocksPerSm)),
+                   .shared_bytes = blocks.Item(2).Int(0, kMaxSharedBytes)};
   const Reader operands = in.Member("operands");
   for (rapidjson::SizeType i = 0; i < operands.Size(); ++i) {
     launch.operands.push_back(ReadOperand(operands.Item(i), program));
@@ -288,7 +300,7 @@ Program ReadProgram(const Reader& in) {
     buffer.ExpectSize(3);
     program.buffers.push_back({.name = buffer.Item(0).Text(),
                                .extent = ReadExtent(buffer.Item(1)),
-                               .slot = static_cast<int>(buffer.Item(2).Int(0, program.slots - 1))});
+                               .slot = static_cast<int>(buffer.Item(2).Int(kOwnSlot, program.slots - 1))});
   }
   const Reader segments = in.Member("segments");
   for (rapidjson::SizeType i = 0; i < segments.Size(); ++i) {

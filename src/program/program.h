@@ -16,7 +16,7 @@
 
 namespace preheat::program {
 
-inline constexpr int kFormatVersion = 1;
+inline constexpr int kFormatVersion = 2;
 
 // bytes = fixed + per_row * rows + per_position * capacity, where rows is the most tokens that the step can
 // be given and capacity the number of positions in the KV cache.
@@ -41,6 +41,10 @@ struct TileCount {
   int64_t Tiles(int64_t rows, int64_t past) const;
   bool operator==(const TileCount&) const = default;
 };
+
+// Buffer::slot of a buffer that keeps its contents from step to step: it shares its memory with none, and is
+// zeroed when the program is bound.
+inline constexpr int kOwnSlot = -1;
 
 // An activation. Buffers whose lifetimes do not overlap share a slot.
 struct Buffer {
@@ -90,6 +94,8 @@ struct Operand {
     kIds,         // int32 [rows]: the step's tokens; in decode the state's token
     kState,       // ph_state
     kLogits,      // f32 [logit rows, vocab]
+    kNextWeight,  // as kWeight, of the next round of a repeated segment; null in the last: only to be brought
+                  // nearer
   };
   enum class Access { kRead, kWrite, kReadWrite };  // what memory planning needs to know
   Kind kind = Kind::kBuffer;
@@ -102,6 +108,15 @@ struct Operand {
 // Before a module's name in Launch::code.
 inline constexpr std::string_view kLibraryPrefix = "library:";
 
+// How a launch is laid out on a device of blocks of threads; all 0 on a CPU. As ph_block_shape.
+struct BlockShape {
+  int threads = 0;
+  int blocks_per_sm = 0;  // 0: one block a tile
+  int64_t shared_bytes = 0;
+
+  bool operator==(const BlockShape&) const = default;
+};
+
 struct Launch {
   std::string region;       // for people: "qkv", "attention", ...
   std::string code;         // SHA-256 of the code image in hex, or "library:NAME" for a module of kernels
@@ -110,6 +125,7 @@ struct Launch {
   TileCount tiles;
   int64_t chunk = 1;  // tiles claimed at a time
   int64_t scratch_bytes = 0;
+  BlockShape blocks{};
   std::vector<Operand> operands;
   std::vector<int64_t> constants;  // for library kernels: shapes; generated code has them compiled in
 

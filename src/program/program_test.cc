@@ -72,7 +72,7 @@ TEST(Program, JsonIsCanonicalAndStable) {
   EXPECT_THAT(
       json,
       HasSubstr(
-          R"({"format_version":1,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
+          R"({"format_version":2,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
   EXPECT_THAT(json, HasSubstr(R"("operands":[["weight",0,"read"],["buffer",0,"read_write"]])"));
 }
 
@@ -93,9 +93,9 @@ TEST(Program, CodeHashesNameEachImageOnceAndNoLibrary) {
 }
 
 TEST(Program, NewerFormatIsIncompatible) {
-  EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":1", "\"format_version\":2,\"new\":0"),
+  EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":2", "\"format_version\":3,\"new\":0"),
                         ErrorKind::kIncompatible),
-              HasSubstr("format version 2"));
+              HasSubstr("format version 3"));
 }
 
 TEST(Program, InconsistencyIsCorruptAndNamed) {
@@ -136,7 +136,7 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
 
 TEST(Program, DeepNestingIsAnErrorNotAStackOverflow) {
   MessageOf(std::string(2'000'000, '['));
-  MessageOf("{\"format_version\":1,\"name\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') +
+  MessageOf("{\"format_version\":2,\"name\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') +
             "}");
 }
 

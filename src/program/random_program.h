@@ -47,6 +47,9 @@ inline Program RandomProgram(std::mt19937_64& random) {
       launch.tiles = {pick(0, 9), static_cast<TileCount::Per>(pick(0, 2)), pick(1, 64)};
       launch.chunk = pick(1, 4);
       launch.scratch_bytes = pick(0, 9999);
+      launch.blocks = {.threads = static_cast<int>(pick(0, 1024)),
+                       .blocks_per_sm = static_cast<int>(pick(0, 8)),
+                       .shared_bytes = pick(0, 9999)};
       for (int64_t o = pick(0, 4); o > 0; --o) {
         launch.operands.push_back({Operand::Kind::kBuffer, static_cast<int>(pick(0, buffers - 1)),
                                    static_cast<Operand::Access>(pick(0, 2))});

@@ -46,14 +46,27 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
   for (const program::Operand& operand : launch.operands) {
     operands_.push_back(Address(operand, layer, addresses, bindings));
   }
-  args_.push_back(
-      {.operands = operands, .constants = launch.constants.data(), .rows = 0, .past = 0, .capacity = 0});
-  launches_.push_back({.kernel = kernel(launch, launch.entry),
-                       .stage = launch.stage_entry.empty() ? nullptr : kernel(launch, launch.stage_entry),
-                       .args = &args_.back(),
-                       .tiles = 0,
-                       .chunk = launch.chunk});
+  args_.push_back({.operands = operands,
+                   .constants = launch.constants.data(),
+                   .rows = 0,
+                   .past = 0,
+                   .capacity = 0,
+                   .state = addresses.state});
+  launches_.push_back(
+      {.kernel = kernel(launch, launch.entry),
+       .stage = launch.stage_entry.empty() ? device::Kernel{} : kernel(launch, launch.stage_entry),
+       .args = &args_.back(),
+       .operands = static_cast<int64_t>(launch.operands.size()),
+       .tiles = 0,
+       .chunk = launch.chunk,
+       .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes}});
   records_.push_back(&launch);
+}
+
+// Kernels only read weights; the operand table has one type for all.
+void* BoundProgram::WeightAddress(size_t index, int64_t layer, const Bindings& bindings) const {
+  const program::Weight& weight = program_.weights[index];
+  return const_cast<void*>(bindings.weight(WeightName(weight.name, layer), weight));
 }
 
 void* BoundProgram::Address(const program::Operand& operand, int64_t layer, const Addresses& addresses,
@@ -61,14 +74,15 @@ void* BoundProgram::Address(const program::Operand& operand, int64_t layer, cons
   using Kind = program::Operand::Kind;
   const auto index = static_cast<size_t>(operand.index);
   switch (operand.kind) {
-    case Kind::kWeight: {
-      const program::Weight& weight = program_.weights[index];
-      // Kernels only read weights; the operand table has one type for all.
-      return const_cast<void*>(bindings.weight(WeightName(weight.name, layer), weight));
-    }
+    case Kind::kNextWeight:
+      if (layer + 1 >= program_.layers) return nullptr;
+      return WeightAddress(index, layer + 1, bindings);
+    case Kind::kWeight:
+      return WeightAddress(index, layer, bindings);
     case Kind::kBuffer: {
-      const auto slot = static_cast<size_t>(program_.buffers[index].slot);
-      return addresses.activations + addresses.slot_offsets[slot];
+      const int slot = program_.buffers[index].slot;
+      if (slot == program::kOwnSlot) return addresses.own[index];
+      return addresses.activations + addresses.slot_offsets[static_cast<size_t>(slot)];
     }
     case Kind::kKeyCache:
       return addresses.cache + static_cast<size_t>(layer) * addresses.layer_cache_bytes;
@@ -77,7 +91,8 @@ void* BoundProgram::Address(const program::Operand& operand, int64_t layer, cons
     case Kind::kRotary:
       return addresses.rotary;
     case Kind::kIds:
-      return addresses.ids;
+      // The token chosen last is the next step's only id.
+      return program_.kind == program::StepKind::kDecode ? &addresses.state->token : addresses.ids;
     case Kind::kState:
       return addresses.state;
     case Kind::kLogits:
@@ -93,6 +108,12 @@ std::span<const device::Launch> BoundProgram::Prepare(int64_t rows, int64_t past
     args_[i].capacity = capacity;
     launches_[i].tiles = records_[i]->tiles.Tiles(rows, past);
   }
+  return launches_;
+}
+
+std::span<const device::Launch> BoundProgram::PrepareToRecord(int64_t capacity) {
+  Prepare(1, 0, capacity);
+  for (ph_args& args : args_) args.rows = 0;
   return launches_;
 }
 

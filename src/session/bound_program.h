@@ -15,17 +15,18 @@ namespace preheat::session {
 struct Addresses {
   std::byte* activations = nullptr;
   std::vector<size_t> slot_offsets;
+  std::vector<std::byte*> own;  // by buffer: memory of those of slot kOwnSlot
   std::byte* cache = nullptr;
   size_t layer_cache_bytes = 0;  // keys, then values
   size_t key_bytes = 0;
   void* rotary = nullptr;
   void* ids = nullptr;
-  void* state = nullptr;
+  ph_state* state = nullptr;
   void* logits = nullptr;
 };
 
 // Kernels by launch: from loaded code images or from library modules.
-using KernelLookup = std::function<ph_kernel(const program::Launch& launch, const std::string& entry)>;
+using KernelLookup = std::function<device::Kernel(const program::Launch& launch, const std::string& entry)>;
 
 class BoundProgram {
  public:
@@ -37,10 +38,13 @@ class BoundProgram {
   const program::Program& program() const { return program_; }
   // The launches of a step over `rows` tokens after `past` positions; valid until the next call.
   std::span<const device::Launch> Prepare(int64_t rows, int64_t past, int64_t capacity);
+  // The launches of every decode step, whose kernels take position and token from the state.
+  std::span<const device::Launch> PrepareToRecord(int64_t capacity);
 
  private:
   void BindLaunch(const program::Launch& launch, int64_t layer, const Addresses& addresses,
                   const Bindings& bindings, const KernelLookup& kernel);
+  void* WeightAddress(size_t index, int64_t layer, const Bindings& bindings) const;
   void* Address(const program::Operand& operand, int64_t layer, const Addresses& addresses,
                 const Bindings& bindings) const;
 

@@ -17,6 +17,7 @@ using base::ErrorKind;
 using base::MakeError;
 
 constexpr size_t kAlignment = 4096;  // slots and layers begin on a page: no kernel shares a line with another
+constexpr int64_t kRotaryBlock = 64;  // positions of the rotary table that are made at once
 
 size_t AlignUp(size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -70,20 +71,23 @@ LoadedCode LoadCode(device::Device& device, const std::vector<program::Program>&
 
 Session::Session(device::Device& device, std::vector<program::Program> programs, const Bindings& bindings,
                  const SessionOptions& options)
-    : device_(device), options_(options), check_step_(bindings.check_step) {
+    : device_(device),
+      options_(options),
+      check_step_(bindings.check_step),
+      await_weights_(bindings.await_weights) {
   CHECK(!programs.empty());
   CheckAgreement(programs);
   Allocate(programs);
 
   LoadedCode loaded = LoadCode(device_, programs, bindings);
   code_ = std::move(loaded.module);
-  const KernelLookup kernel = [&](const program::Launch& launch, const std::string& entry) {
+  const KernelLookup kernel = [&](const program::Launch& launch, const std::string& entry) -> device::Kernel {
     if (launch.code.starts_with(program::kLibraryPrefix)) {
-      return bindings.library(launch.code.substr(program::kLibraryPrefix.size()), entry);
+      return {.host = bindings.library(launch.code.substr(program::kLibraryPrefix.size()), entry)};
     }
     return code_->Entry(loaded.index.at(launch.code), entry);
   };
-  const Addresses addresses = {
+  Addresses addresses = {
       .activations = activations_.data(),
       .slot_offsets = slot_offsets_,
       .cache = cache_.data(),
@@ -91,7 +95,7 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
       .key_bytes = AlignUp(static_cast<size_t>(kv_.key_bytes.Bytes(0, capacity_))),
       .rotary = rotary_.data(),
       .ids = ids_.data(),
-      .state = state_.data(),
+      .state = reinterpret_cast<ph_state*>(state_block_.data()),
       .logits = logits_.data()};
   size_t scratch_bytes = 0;
   for (program::Program& program : programs) {
@@ -100,9 +104,11 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
         scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(launch.scratch_bytes));
       }
     }
+    addresses.own = AllocateOwn(program);
     programs_.push_back(std::make_unique<BoundProgram>(std::move(program), addresses, bindings, kernel));
   }
   device_.ReserveScratch(scratch_bytes);
+  Reset();
 }
 
 Session::~Session() = default;
@@ -126,6 +132,7 @@ void Session::Allocate(const std::vector<program::Program>& programs) {
     most_logit_rows = std::max(most_logit_rows, MostLogitRows(program, options_));
     slot_bytes.resize(std::max(slot_bytes.size(), static_cast<size_t>(program.slots)));
     for (const program::Buffer& buffer : program.buffers) {
+      if (buffer.slot == program::kOwnSlot) continue;
       size_t& bytes = slot_bytes[static_cast<size_t>(buffer.slot)];
       bytes = std::max(bytes, static_cast<size_t>(buffer.extent.Bytes(rows, capacity_)));
     }
@@ -143,10 +150,50 @@ void Session::Allocate(const std::vector<program::Program>& programs) {
   rotary_ = device_.Allocate(std::max<size_t>(
       1, static_cast<size_t>(capacity_) * 2 * rotary_table_.inv_freq.size() * sizeof(float)));
   ids_ = device_.Allocate(static_cast<size_t>(most_rows) * sizeof(int32_t));
-  state_ = device_.Allocate(sizeof(ph_state));
+  state_block_ = device_.Allocate(sizeof(ph_state));
   logits_ = device_.Allocate(static_cast<size_t>(most_logit_rows * vocab_size_) * sizeof(float));
-  state() = ph_state{};
-  state().top_p = 1;
+}
+
+// Memory of the buffers that share theirs with none; null for the others.
+std::vector<std::byte*> Session::AllocateOwn(const program::Program& program) {
+  std::vector<std::byte*> own(program.buffers.size(), nullptr);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const program::Buffer& buffer = program.buffers[i];
+    if (buffer.slot != program::kOwnSlot) continue;
+    const int64_t bytes = buffer.extent.Bytes(MostRows(program, options_), capacity_);
+    own_.push_back(device_.Allocate(std::max<size_t>(1, static_cast<size_t>(bytes))));
+    own[i] = own_.back().data();
+  }
+  return own;
+}
+
+void Session::Begin(const ph_state& state) {
+  length_ = 0;
+  state_ = state;
+  state_.steps = 0;
+  state_.stopped = 0;
+  Restart();
+}
+
+void Session::Resume(int64_t length) {
+  Reset();
+  CHECK(length < capacity_);
+  ExtendRotary(length);
+  length_ = length;
+  Restart();
+}
+
+// Takes up from what the host knows, whatever the device ran ahead.
+void Session::Restart() {
+  if (device_.RunsAhead()) device_.SetRing(static_cast<uint32_t>(state_.steps));
+  WriteState(Report::kYes);
+}
+
+// What the device's block holds before a step that the host starts.
+void Session::WriteState(Report report) {
+  state_.past = length_;
+  state_.ring = report == Report::kYes ? device_.ring_address() : nullptr;
+  device_.Write(state_block_.data(), std::as_bytes(std::span(&state_, 1)));
 }
 
 BoundProgram& Session::BoundFor(int64_t rows, int64_t bucket) {
@@ -175,6 +222,14 @@ BoundProgram& Session::BoundFor(int64_t rows, int64_t bucket) {
 
 void Session::Prefill(std::span<const int32_t> ids, int64_t bucket) {
   CHECK(!ids.empty());
+  CheckRoom(static_cast<int64_t>(ids.size()));
+  for (int32_t id : ids) {
+    if (id < 0 || id >= vocab_size_) {
+      throw MakeError(ErrorKind::kInvalidArgument, "token id {} is not in the vocabulary of {}", id,
+                      vocab_size_);
+    }
+  }
+  AwaitWeights();
   while (!ids.empty()) {
     const auto rows = static_cast<int64_t>(ids.size());
     bool whole = bucket > 0;
@@ -183,64 +238,128 @@ void Session::Prefill(std::span<const int32_t> ids, int64_t bucket) {
               (bound->program().kind == program::StepKind::kPrefill && bound->program().max_rows == rows);
     }
     const int64_t piece = whole ? rows : std::min(rows, std::max<int64_t>(1, options_.piece_rows));
-    RunStep(BoundFor(piece, bucket), ids.first(static_cast<size_t>(piece)));
+    // Only the last piece's choice counts as a step of the random stream: each begins with the same number.
+    WriteState(piece == rows ? Report::kYes : Report::kNo);
+    RunPiece(BoundFor(piece, bucket), ids.first(static_cast<size_t>(piece)));
     ids = ids.subspan(static_cast<size_t>(piece));
-    // Only the last piece's choice counts as a step of the random stream.
-    if (!ids.empty()) --state().steps;
   }
+  ++state_.steps;
 }
 
-void Session::Decode() {
-  for (const auto& bound : programs_) {
-    if (bound->program().kind != program::StepKind::kDecode) continue;
-    const int32_t token = state().token;
-    RunStep(*bound, std::span(&token, 1));
-    return;
-  }
-  throw MakeError(ErrorKind::kInvalidArgument, "this session has no decode program");
-}
-
-void Session::RunStep(BoundProgram& bound, std::span<const int32_t> ids) {
+void Session::RunPiece(BoundProgram& bound, std::span<const int32_t> ids) {
   const auto rows = static_cast<int64_t>(ids.size());
-  if (length_ + rows > capacity_) {
-    throw MakeError(ErrorKind::kInvalidArgument, "{} positions do not fit into a KV cache of {}",
-                    length_ + rows, capacity_);
-  }
-  for (int32_t id : ids) {
-    if (id < 0 || id >= vocab_size_) {
-      throw MakeError(ErrorKind::kInvalidArgument, "token id {} is not in the vocabulary of {}", id,
-                      vocab_size_);
-    }
-  }
   ExtendRotary(length_ + rows);
-  std::memcpy(ids_.data(), ids.data(), ids.size_bytes());
+  device_.Write(ids_.data(), std::as_bytes(ids));
   device_.Run(bound.Prepare(rows, length_, capacity_));
   if (check_step_) check_step_();
   length_ += rows;
   logit_rows_ = bound.program().logit_rows == program::LogitRows::kAll ? rows : 1;
 }
 
+BoundProgram& Session::BoundForDecode() {
+  for (const auto& bound : programs_) {
+    if (bound->program().kind == program::StepKind::kDecode) return *bound;
+  }
+  throw MakeError(ErrorKind::kInvalidArgument, "this session has no decode program");
+}
+
+void Session::Decode() {
+  AwaitWeights();
+  LaunchDecode();
+}
+
+// The device's block is as the last step left it: where steps run ahead it says all that a decode step needs.
+void Session::LaunchDecode() {
+  CheckRoom(1);
+  ExtendRotary(length_ + 1);
+  BoundProgram& bound = BoundForDecode();
+  if (!device_.RunsAhead()) {
+    device_.Run(bound.Prepare(1, length_, capacity_));
+  } else {
+    if (!recorded_decode_) recorded_decode_ = device_.Record(bound.PrepareToRecord(capacity_));
+    recorded_decode_->Run();
+  }
+  if (check_step_) check_step_();
+  ++length_;
+  ++state_.steps;
+  logit_rows_ = 1;
+}
+
+void Session::DecodeUntil(int64_t steps, const std::function<bool(int32_t token)>& take) {
+  if (!device_.RunsAhead()) return StepRunner::DecodeUntil(steps, take);
+  AwaitWeights();
+  int64_t ahead = 0;
+  for (int64_t taken = 0; taken < steps; ++taken) {
+    for (; ahead < kStepsAhead && taken + ahead < steps; ++ahead) LaunchDecode();
+    --ahead;
+    const int32_t token = TokenOf(state_.steps - static_cast<int32_t>(ahead));
+    if (take(token)) continue;
+    if (ahead == 0) return;
+    // Those that ran for nothing are undone: what they left in the cache is never seen.
+    length_ -= ahead;
+    state_.steps -= static_cast<int32_t>(ahead);
+    SetToken(token);
+    return;
+  }
+}
+
+// The steps-th token of the generation, when it is there.
+int32_t Session::TokenOf(int32_t steps) {
+  device_.WaitForRing(static_cast<uint32_t>(steps));
+  return device_.ring()->tokens[static_cast<uint32_t>(steps - 1) % PH_RING_TOKENS];
+}
+
+int32_t Session::token() {
+  if (device_.RunsAhead()) return TokenOf(state_.steps);
+  int32_t token = 0;
+  device_.Read(std::as_writable_bytes(std::span(&token, 1)),
+               &reinterpret_cast<const ph_state*>(state_block_.data())->token);
+  return token;
+}
+
+void Session::SetToken(int32_t token) {
+  state_.token = token;
+  Restart();
+}
+
+void Session::CheckRoom(int64_t rows) const {
+  if (length_ + rows <= capacity_) return;
+  throw MakeError(ErrorKind::kInvalidArgument, "{} positions do not fit into a KV cache of {}",
+                  length_ + rows, capacity_);
+}
+
+void Session::AwaitWeights() {
+  if (!await_weights_) return;
+  await_weights_();
+  await_weights_ = nullptr;
+}
+
 // cos and sin in fp32 of an angle that is itself rounded to fp32, as the reference implementation does.
 void Session::ExtendRotary(int64_t positions) {
+  if (positions <= rotary_positions_) return;
+  // Some more, so that a device of its own memory is written to now and then only.
+  const int64_t end = std::min(capacity_, (positions + kRotaryBlock - 1) / kRotaryBlock * kRotaryBlock);
   const std::vector<float>& inv_freq = rotary_table_.inv_freq;
-  auto* table = reinterpret_cast<float*>(rotary_.data());
-  for (; rotary_positions_ < positions; ++rotary_positions_) {
-    float* cos_row = table + static_cast<size_t>(rotary_positions_) * 2 * inv_freq.size();
+  const size_t row_floats = 2 * inv_freq.size();
+  std::vector<float> rows(static_cast<size_t>(end - rotary_positions_) * row_floats);
+  for (int64_t position = rotary_positions_; position < end; ++position) {
+    float* cos_row = rows.data() + static_cast<size_t>(position - rotary_positions_) * row_floats;
     float* sin_row = cos_row + inv_freq.size();
     for (size_t i = 0; i < inv_freq.size(); ++i) {
-      const float angle = static_cast<float>(rotary_positions_) * inv_freq[i];
+      const float angle = static_cast<float>(position) * inv_freq[i];
       cos_row[i] = std::cos(angle) * rotary_table_.scale;
       sin_row[i] = std::sin(angle) * rotary_table_.scale;
     }
   }
+  device_.Write(rotary_.data() + static_cast<size_t>(rotary_positions_) * row_floats * sizeof(float),
+                std::as_bytes(std::span(rows)));
+  rotary_positions_ = end;
 }
 
-std::span<const float> Session::logits() const {
-  return {reinterpret_cast<const float*>(logits_.data()), static_cast<size_t>(logit_rows_ * vocab_size_)};
-}
-
-ph_state& Session::state() {
-  return *reinterpret_cast<ph_state*>(state_.data());
+std::span<const float> Session::logits() {
+  host_logits_.resize(static_cast<size_t>(logit_rows_ * vocab_size_));
+  device_.Read(std::as_writable_bytes(std::span(host_logits_)), logits_.data());
+  return host_logits_;
 }
 
 int64_t Session::cache_bytes() const {
@@ -248,7 +367,7 @@ int64_t Session::cache_bytes() const {
 }
 
 int64_t Session::activation_bytes() const {
-  return static_cast<int64_t>(activations_.size() + rotary_.size() + ids_.size() + state_.size() +
+  return static_cast<int64_t>(activations_.size() + rotary_.size() + ids_.size() + state_block_.size() +
                               logits_.size());
 }
 

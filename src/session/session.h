@@ -26,6 +26,8 @@ struct Bindings {
   std::function<ph_kernel(const std::string& library, const std::string& entry)> library;
   // After each step: throws what went wrong inside a module's kernels, which cannot throw. May be empty.
   std::function<void()> check_step = nullptr;
+  // Before the first step: returns when the weights are where they were promised. May be empty.
+  std::function<void()> await_weights = nullptr;
 };
 
 struct SessionOptions {
@@ -44,27 +46,46 @@ class Session final : public StepRunner {
           const SessionOptions& options);
   ~Session() override;
 
+  void Begin(const ph_state& state) override;
   void Prefill(std::span<const int32_t> ids, int64_t bucket) override;
   void Decode() override;
-  std::span<const float> logits() const override;
-  ph_state& state() override;
+  void DecodeUntil(int64_t steps, const std::function<bool(int32_t token)>& take) override;
+  int32_t token() override;
+  void SetToken(int32_t token) override;
+  std::span<const float> logits() override;
   int64_t length() const override { return length_; }
   int64_t capacity() const override { return capacity_; }
-  void Reset() override { length_ = 0; }
+
+  // Begin with `length` positions that are taken for cached, whatever lies there: for measuring. The next
+  // token is 0.
+  void Resume(int64_t length);
 
   // Bytes beyond the mapped weights: activations, tables, KV cache, logits.
   int64_t cache_bytes() const;
   int64_t activation_bytes() const;
 
  private:
+  // A decode step may run before the token of the last is known to the host, and so many more at most.
+  static constexpr int64_t kStepsAhead = 2;
+
   BoundProgram& BoundFor(int64_t rows, int64_t bucket);
-  void RunStep(BoundProgram& bound, std::span<const int32_t> ids);
+  BoundProgram& BoundForDecode();
+  void RunPiece(BoundProgram& bound, std::span<const int32_t> ids);
+  void LaunchDecode();
+  void CheckRoom(int64_t rows) const;
+  void AwaitWeights();
+  enum class Report { kNo, kYes };
+  void Restart();
+  void WriteState(Report report);
+  int32_t TokenOf(int32_t steps);
   void Allocate(const std::vector<program::Program>& programs);
+  std::vector<std::byte*> AllocateOwn(const program::Program& program);
   void ExtendRotary(int64_t positions);
 
   device::Device& device_;
   SessionOptions options_;
   std::function<void()> check_step_;
+  std::function<void()> await_weights_;  // empty once they are there
   std::unique_ptr<device::CodeModule> code_;
   std::vector<std::unique_ptr<BoundProgram>> programs_;
 
@@ -73,14 +94,18 @@ class Session final : public StepRunner {
   int64_t vocab_size_ = 0;
   int64_t layers_ = 0;
   int64_t logit_rows_ = 1;  // of the last step
+  ph_state state_{};        // as the device's is when its steps are done, the token apart
 
   device::Buffer activations_;
   std::vector<size_t> slot_offsets_;
-  device::Buffer cache_;   // [layers][keys, then values]
-  device::Buffer rotary_;  // f32 [capacity, 2, half]
+  std::vector<device::Buffer> own_;  // buffers that share their memory with none
+  device::Buffer cache_;             // [layers][keys, then values]
+  device::Buffer rotary_;            // f32 [capacity, 2, half]
   device::Buffer ids_;
-  device::Buffer state_;
+  device::Buffer state_block_;
   device::Buffer logits_;
+  std::vector<float> host_logits_;
+  std::unique_ptr<device::Recording> recorded_decode_;
   program::KvLayout kv_;
   program::RotaryTable rotary_table_;
   int64_t rotary_positions_ = 0;  // rows of the rotary table that are filled in

@@ -1,22 +1,16 @@
 #include "toolchain/host_compiler.h"
 
-#include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
 #include <optional>
 #include <sstream>
-#include <thread>
 
-#include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "sys/clock.h"
-#include "sys/cpu.h"
+#include "sys/code_image.h"
 #include "sys/env.h"
 #include "sys/files.h"
 #include "sys/process.h"
 #include "toolchain/object_image.h"
+#include "toolchain/unit_jobs.h"
 
 namespace preheat::toolchain {
 namespace {
@@ -24,8 +18,6 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 using base::MakeError;
-
-std::atomic<int64_t> invocation_count{0};
 
 constexpr size_t kShownLines = 20;
 // A hung compiler (a network file system gone) must not hang us. No unit takes a hundredth of this.
@@ -36,25 +28,6 @@ std::vector<std::string> SplitAtBlanks(const std::string& text) {
   std::vector<std::string> result;
   for (std::string word; words >> word;) result.push_back(word);
   return result;
-}
-
-std::string Join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) {
-    if (!text.empty()) text += ' ';
-    text += word;
-  }
-  return text;
-}
-
-std::string FirstLines(const std::string& text, size_t count) {
-  size_t end = 0;
-  for (size_t line = 0; line < count && end < text.size(); ++line) {
-    const size_t newline = text.find('\n', end);
-    if (newline == std::string::npos) return text;
-    end = newline + 1;
-  }
-  return end >= text.size() ? text : text.substr(0, end) + "...\n";
 }
 
 // Messages that do not depend on the user's language, and nothing from the environment that changes code.
@@ -97,26 +70,6 @@ std::optional<CompilerIdentity> AskIdentity(std::vector<std::string> command) {
   return identity;
 }
 
-std::string KeepSource(const Unit& unit, const std::string& keep_folder) {
-  const std::string folder =
-      keep_folder.empty() ? sys::JoinPath(sys::TempDir(), "preheat-failed") : keep_folder;
-  const std::string path = sys::JoinPath(folder, unit.name + ".cc");
-  try {
-    sys::MakeDirs(folder);
-    sys::WriteFileAtomic(path, std::string_view(unit.source));
-    return "the source was kept in " + path;
-  } catch (const Error& error) {
-    return "the source could not be kept: " + error.message();
-  }
-}
-
-bool IsUnitName(std::string_view name) {
-  return !name.empty() && name[0] != '.' && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '-' || c == '.';
-  });
-}
-
 }  // namespace
 
 const std::vector<std::string>& CpuTargets() {
@@ -132,7 +85,7 @@ std::vector<std::string> TargetFlags(std::string_view target) {
   }
   if (target == "x86-64-v3") return {"-march=x86-64-v3"};
   throw MakeError(ErrorKind::kInvalidArgument, "unknown CPU target {}: known are {}", target,
-                  Join(CpuTargets()));
+                  JoinWords(CpuTargets()));
 }
 
 std::string CompilerIdentity::Text() const {
@@ -183,11 +136,11 @@ HostCompiler HostCompiler::Find() {
     }
   }
   throw MakeError(ErrorKind::kNotFound, "no C++ compiler found: looked for {}; install g++ or set CXX",
-                  Join(candidates));
+                  JoinWords(candidates));
 }
 
-int64_t HostCompiler::invocations() {
-  return invocation_count.load();
+std::string HostCompiler::FlagsText(std::string_view target) const {
+  return JoinWords(Flags()) + " " + JoinWords(TargetFlags(target));
 }
 
 CompiledUnit HostCompiler::CompileOne(const Unit& unit, const CompileOptions& options,
@@ -214,9 +167,8 @@ CompiledUnit HostCompiler::CompileOne(const Unit& unit, const CompileOptions& op
   spawn.timeout_seconds = kTimeoutSeconds;
   const auto failed = [&](const std::string& how) {
     return MakeError(ErrorKind::kToolFailed, "compiling {} for {} failed: {}\ncommand: {}\n{}", unit.name,
-                     unit.target, how, Join(argv), KeepSource(unit, options.keep_folder));
+                     unit.target, how, JoinWords(argv), KeepSource(unit, options, ".cc"));
   };
-  ++invocation_count;
   const sys::SpawnResult result = sys::Spawn(argv, spawn);
   if (!result.ok()) throw failed(result.Describe() + "\n" + FirstLines(result.err, kShownLines));
 
@@ -233,42 +185,15 @@ CompiledUnit HostCompiler::CompileOne(const Unit& unit, const CompileOptions& op
 
 std::vector<CompiledUnit> HostCompiler::Compile(const std::vector<Unit>& units,
                                                 const CompileOptions& options) const {
-  for (const Unit& unit : units) {
-    CHECK(IsUnitName(unit.name));
-    TargetFlags(unit.target);  // unknown: throws before anything is started
-  }
+  for (const Unit& unit : units) TargetFlags(unit.target);  // unknown: throws before anything is started
   // Objects live for milliseconds and are never synced: they stay in memory wherever this folder is.
   const sys::UniqueTempDir folder("preheat-cc");
-  std::vector<CompiledUnit> compiled(units.size());
-  std::vector<std::exception_ptr> errors(units.size());
-  std::atomic<size_t> next{0};
-  std::atomic<bool> stop{false};
-  std::mutex callback_mutex;
-  const auto work = [&] {
-    for (size_t i = next.fetch_add(1); i < units.size() && !stop; i = next.fetch_add(1)) {
-      try {
-        // Two units may have one name: the object's place is the unit's own.
-        const std::string own_folder = folder.File(std::to_string(i));
-        sys::MakeDirs(own_folder);
-        compiled[i] = CompileOne(units[i], options, own_folder);
-        const std::lock_guard lock(callback_mutex);
-        if (options.on_compiled) options.on_compiled(i, compiled[i]);
-      } catch (...) {
-        errors[i] = std::current_exception();
-        stop = true;
-      }
-    }
-  };
-  const size_t jobs =
-      options.jobs > 0 ? static_cast<size_t>(options.jobs) : static_cast<size_t>(sys::AvailableThreads());
-  std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(jobs, units.size()); ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
-  return compiled;
+  return CompileSideBySide(units, options, [&](const Unit& unit, size_t index) {
+    // Two units may have one name: the object's place is the unit's own.
+    const std::string own_folder = folder.File(std::to_string(index));
+    sys::MakeDirs(own_folder);
+    return CompileOne(unit, options, own_folder);
+  });
 }
 
 }  // namespace preheat::toolchain

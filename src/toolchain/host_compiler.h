@@ -1,4 +1,4 @@
-// The host's C++ compiler as a function: source text in, machine code out (sys/code_image.h).
+// The host's C++ compiler as a Compiler, for the CPU targets.
 //
 // A unit is freestanding C++: it includes nothing but <stdint.h> and abi/kernel_abi.h's declarations, imports
 // no symbol, has no writable globals. Each unit is one compiler process (about 35 ms for one kernel, 13 ms
@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sys/code_image.h"
+#include "toolchain/compiler.h"
 
 namespace preheat::toolchain {
 
@@ -37,27 +37,7 @@ struct CompilerIdentity {
   std::string Text() const;
 };
 
-struct Unit {
-  std::string name;    // for file names and messages: [A-Za-z0-9_.-]
-  std::string source;  // C++ text
-  std::string target;  // one of CpuTargets()
-};
-
-struct CompiledUnit {
-  std::string name;
-  std::vector<std::byte> image;  // a serialized code image
-  double seconds = 0;            // wall time of its compiler process
-};
-
-struct CompileOptions {
-  int jobs = 0;               // compiler processes at once; 0: as many as CPUs may be used
-  std::string keep_folder{};  // where the source of a failed unit is kept; empty: the temporary folder
-  std::vector<std::string> extra_flags{};  // after ours; they belong into the caller's compile key
-  // Called with each unit as it is done, in any order, from any thread, one call at a time.
-  std::function<void(size_t unit, const CompiledUnit&)> on_compiled{};
-};
-
-class HostCompiler {
+class HostCompiler final : public Compiler {
  public:
   // Finds $CXX, c++, g++, clang++ in this order and asks the first that runs for its identity (one process).
   // Throws kNotFound where there is none.
@@ -67,16 +47,15 @@ class HostCompiler {
 
   HostCompiler(HostCompiler&& other) noexcept;
 
-  const CompilerIdentity& Identity() const { return identity_; }
-  // Flags that every unit is compiled with, target apart: a part of the compile key.
+  const CompilerIdentity& identity() const { return identity_; }
+  std::string Identity() const override { return identity_.Text(); }
+  // Flags that every unit is compiled with, target apart.
   static const std::vector<std::string>& Flags();
+  std::string FlagsText(std::string_view target) const override;
 
-  // All units, in their order. Throws kToolFailed for the first that fails: the compiler's message, the
-  // command, and where the source was kept.
-  std::vector<CompiledUnit> Compile(const std::vector<Unit>& units, const CompileOptions& options = {}) const;
-
-  // Compiler processes started for units in this process so far: the counter that is 0 after preloading.
-  static int64_t invocations();
+  // An error's message has the command, too.
+  std::vector<CompiledUnit> Compile(const std::vector<Unit>& units,
+                                    const CompileOptions& options = {}) const override;
 
  private:
   HostCompiler() = default;

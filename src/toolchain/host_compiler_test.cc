@@ -97,7 +97,7 @@ TEST_P(EachCompiler, EveryTargetCompiles) {
 }
 
 TEST_P(EachCompiler, IdentityNamesFamilyVersionAndTriple) {
-  const CompilerIdentity identity = HostCompiler::At(GetParam()).Identity();
+  const CompilerIdentity identity = HostCompiler::At(GetParam()).identity();
   EXPECT_TRUE(identity.family == "gcc" || identity.family == "clang");
   EXPECT_NE(identity.version.find("version"), std::string::npos);
   EXPECT_TRUE(identity.triple.starts_with("x86_64")) << identity.triple;
@@ -159,9 +159,9 @@ INSTANTIATE_TEST_SUITE_P(Toolchain, EachCompiler, testing::Values("g++", "clang+
 
 TEST(HostCompiler, InvocationsAreCounted) {
   const HostCompiler compiler = HostCompiler::Find();
-  const int64_t before = HostCompiler::invocations();
+  const int64_t before = CompiledUnits();
   compiler.Compile({Sample(), Sample("x86-64-v4"), Sample("x86-64-v4+avx512bf16")});
-  EXPECT_EQ(HostCompiler::invocations() - before, 3);
+  EXPECT_EQ(CompiledUnits() - before, 3);
 }
 
 TEST(HostCompiler, ResultsAreInTheOrderOfTheUnits) {
@@ -226,7 +226,7 @@ TEST_F(Environment, NoCompilerSaysWhatWasLookedForAndWhatToDo) {
 TEST_F(Environment, CxxComesFirstAndMayHaveArguments) {
   if (!sys::FindInPath("clang++")) GTEST_SKIP() << "[SKIP] no clang++";
   ::setenv("CXX", "clang++ -O1", 1);
-  EXPECT_EQ(HostCompiler::Find().Identity().family, "clang");
+  EXPECT_EQ(HostCompiler::Find().identity().family, "clang");
 }
 
 TEST_F(Environment, AProgramThatIsNoCompilerIsPassedOver) {

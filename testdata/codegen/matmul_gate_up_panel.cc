@@ -55,13 +55,16 @@ constexpr int kA = 0;
 constexpr int kWeight0 = 1;
 constexpr int kWeight1 = 2;
 constexpr int kOut = 3;
-constexpr i64 kColumns[] = {8192, 8192};
+CONSTANT i64 ColumnsOf(int part) { return part == 0 ? 8192 : 8192; }
 constexpr int kMr = 6, kNr = 64, kPanels = 2;
 constexpr i64 kKc = 1024, kRowBlock = 512, kAStride = 1536;
 constexpr bool kPrefetch = true;
 
 template <class T> INLINE VF LoadRun(const T* p, int count) {
   return count == LANES ? Load(p) : LoadTail(p, count);
+}
+template <class T> INLINE VF LoadDependentRun(const T* p, int count) {
+  return count == LANES ? LoadDependent(p) : LoadDependentTail(p, count);
 }
 template <class T> INLINE void StoreRun(T* p, VF v, int count) {
   if (count == LANES) {
@@ -76,7 +79,10 @@ INLINE Out* OutputAt(const ph_args* args, i64 row, i64 column) {
 
 INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
 
-INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF y0, VF y1) {
+struct Early {};
+INLINE Early Before(const ph_args*, i64, int, i64, int) { return {}; }
+
+INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF y0, VF y1, const Early&) {
   const VF gate = Biased(args, 0, column, count, y0);
   const VF up = Biased(args, 1, column, count, y1);
   StoreRun(OutputAt(args, row, column), Silu(gate) * up, count);
@@ -90,7 +96,7 @@ struct Tile {
 
 INLINE Tile TileAt(i64 t) {
   const i64 column = t * kNr;
-  return {0, column, Min(kNr, kColumns[0] - column)};
+  return {0, column, Min(kNr, ColumnsOf(0) - column)};
 }
 INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int c) {
   return Operand<const W>(args, kWeight0 + panel) + (tile.column + Min(c, tile.count - 1)) * kK;
@@ -99,7 +105,8 @@ INLINE const W* WeightRow(const ph_args* args, const Tile& tile, int panel, int 
 INLINE void FinishRow(const ph_args* args, i64 row, const Tile& tile, const float* c) {
   NO_UNROLL for (i64 i = 0; i < tile.count; i += LANES) {
     const VF y0 = Load((const f32*)c + i), y1 = Load((const f32*)c + kNr + i);
-    Finish(args, row, 0, tile.column + i, (int)Min(LANES, tile.count - i), y0, y1);
+    const int count = (int)Min(LANES, tile.count - i);
+    Finish(args, row, 0, tile.column + i, count, y0, y1, Before(args, row, 0, tile.column + i, count));
   }
 }
 

@@ -13,7 +13,7 @@ constexpr int kRotary = 5;
 constexpr int kKeys = 6;
 constexpr int kValues = 7;
 constexpr int kOut = 8;
-constexpr i64 kColumns[] = {3072, 1024, 1024};
+CONSTANT i64 ColumnsOf(int part) { return part == 0 ? 3072 : part == 1 ? 1024 : 1024; }
 constexpr int kRows = 8, kStreams = 8, kUnroll = 1, kLists = 2, kAhead = 0;
 constexpr float kEps = 1e-05f;
 
@@ -70,6 +70,9 @@ INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
 template <class T> INLINE VF LoadRun(const T* p, int count) {
   return count == LANES ? Load(p) : LoadTail(p, count);
 }
+template <class T> INLINE VF LoadDependentRun(const T* p, int count) {
+  return count == LANES ? LoadDependent(p) : LoadDependentTail(p, count);
+}
 template <class T> INLINE void StoreRun(T* p, VF v, int count) {
   if (count == LANES) {
     Store(p, v);
@@ -85,24 +88,29 @@ INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
 
 constexpr i64 kHalf = kHeadDim / 2;
 
+struct Early {
+  VF cos, sin;
+};
+INLINE Early Before(const ph_args* args, i64 row, int part, i64 column, int count) {
+  if (part == 2) return {VF{}, VF{}};
+  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim + column % kHeadDim;  // [2][kHalf]
+  return {LoadRun(turn, count), LoadRun(turn + kHalf, count)};
+}
+
 INLINE void AppendKeys(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
   CacheElement* keys = Operand<CacheElement>(args, kKeys);
-  CacheElement rounded[LANES];
-  Store(rounded, y);
-  NO_UNROLL for (int i = 0; i < count; ++i) {
-    keys[KeyOffset(args->capacity, head, args->past + row, d + i)] = rounded[i];
-  }
+  StoreEach<CacheElement>(y, count, [&](int i) {
+    return keys + KeyOffset(args->capacity, head, args->past + row, d + i);
+  });
 }
 INLINE void AppendValues(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
   CacheElement* values = Operand<CacheElement>(args, kValues);
-  CacheElement rounded[LANES];
-  Store(rounded, y);
-  NO_UNROLL for (int i = 0; i < count; ++i) {
-    values[ValueOffset(args->capacity, head, args->past + row, d + i)] = rounded[i];
-  }
+  StoreEach<CacheElement>(y, count, [&](int i) {
+    return values + ValueOffset(args->capacity, head, args->past + row, d + i);
+  });
 }
 
-INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1) {
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1, const Early& early) {
   const i64 head = column / kHeadDim, d = column % kHeadDim;
   y0 = Biased(args, part, column, count, y0);
   y1 = Biased(args, part, column + kHalf, count, y1);
@@ -111,10 +119,8 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
     AppendValues(args, row, head, d + kHalf, count, y1);
     return;
   }
-  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim;  // [2][kHalf]
-  const VF cos = LoadRun(turn + d, count), sin = LoadRun(turn + kHalf + d, count);
-  const VF turned0 = y0 * cos - y1 * sin;
-  const VF turned1 = y1 * cos + y0 * sin;
+  const VF turned0 = y0 * early.cos - y1 * early.sin;
+  const VF turned1 = y1 * early.cos + y0 * early.sin;
   if (part == 1) {
     AppendKeys(args, row, head, d, count, turned0);
     AppendKeys(args, row, head, d + kHalf, count, turned1);
@@ -136,7 +142,7 @@ INLINE Tile TileAt(i64 t) {
   constexpr i64 kTilesPerHead = kHalf / kRows;
   i64 head = t / kTilesPerHead;
   int part = 0;
-  for (; part < 2 && head >= kColumns[part] / kHeadDim; ++part) head -= kColumns[part] / kHeadDim;
+  for (; part < 2 && head >= ColumnsOf(part) / kHeadDim; ++part) head -= ColumnsOf(part) / kHeadDim;
   const i64 column = head * kHeadDim + t % kTilesPerHead * kRows;
   return {part, column, kRows, part, column + kHalf};
 }
@@ -176,7 +182,7 @@ template <int ROWS> INLINE void DotRows(const Element* x, const W* const* rows, 
 INLINE VF Columns(const ph_args* args, int part, i64 column, const Element* x) {
   const W* weight = Operand<const W>(args, kWeight0 + part);
   const W* rows[kRows];
-  UNROLL for (int r = 0; r < kRows; ++r) rows[r] = weight + Min(column + r, kColumns[part] - 1) * kK;
+  UNROLL for (int r = 0; r < kRows; ++r) rows[r] = weight + Min(column + r, ColumnsOf(part) - 1) * kK;
   VF sums[kRows];
   UNROLL for (int r = 0; r < kRows; r += kStreams) DotRows<kStreams>(x, rows + r, sums + r);
   return SumEach<kRows>(sums);
@@ -194,10 +200,11 @@ ENTRY void matmul(const ph_args* args, i64 tile_begin, i64 tile_end, void* scrat
     VF y1 = y0;
     if constexpr (kLists == 2) y1 = Columns(args, tile.part1, tile.column1, x);
     if (tile.count == kRows) {
-      Finish(args, 0, tile.part, tile.column, kRows, y0, y1);
+      Finish(args, 0, tile.part, tile.column, kRows, y0, y1, Before(args, 0, tile.part, tile.column, kRows));
     } else {
       for (int i = 0; i < tile.count; ++i) {
-        Finish(args, 0, tile.part, tile.column + i, 1, Splat(y0[i]), Splat(y1[i]));
+        Finish(args, 0, tile.part, tile.column + i, 1, Splat(y0[i]), Splat(y1[i]),
+               Before(args, 0, tile.part, tile.column + i, 1));
       }
     }
   }

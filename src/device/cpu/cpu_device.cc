@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "base/error.h"
@@ -28,10 +29,10 @@ class CpuCodeModule final : public CodeModule {
                 std::vector<std::vector<std::pair<std::string, size_t>>> entries)
       : memory_(std::move(memory)), entries_(std::move(entries)) {}
 
-  ph_kernel Entry(size_t image, std::string_view name) const override {
+  Kernel Entry(size_t image, std::string_view name) const override {
     if (image < entries_.size()) {
       for (const auto& [entry, offset] : entries_[image]) {
-        if (entry == name) return memory_.FunctionAt<ph_kernel>(offset);
+        if (entry == name) return {.host = memory_.FunctionAt<ph_kernel>(offset)};
       }
     }
     throw MakeError(ErrorKind::kCorrupt, "code image {}: it has no kernel {}", image, name);
@@ -88,12 +89,26 @@ void CheckCpuTarget(std::string_view target, const sys::CpuFeatures& cpu) {
   }
 }
 
-void CheckCpuTarget(std::string_view target) {
+HostWeights::HostWeights(const std::vector<HostTensor>& tensors) {
+  for (const HostTensor& tensor : tensors) addresses_.emplace(tensor.name, tensor.bytes.data());
+}
+
+const void* HostWeights::Address(std::string_view name) const {
+  const auto found = addresses_.find(name);
+  return found == addresses_.end() ? nullptr : found->second;
+}
+
+void CpuDevice::CheckTarget(std::string_view target) const {
   CheckCpuTarget(target, sys::ThisCpu().features);
 }
 
 std::string CpuDevice::name() const {
   return sys::ThisCpu().name;
+}
+
+std::string CpuDevice::model() const {
+  const sys::CpuInfo& cpu = sys::ThisCpu();
+  return fmt::format("{} family {} model {}", cpu.vendor, cpu.family, cpu.model);
 }
 
 std::vector<std::string> CpuDevice::Targets() const {
@@ -110,7 +125,7 @@ std::unique_ptr<CodeModule> CpuDevice::LoadCode(std::span<const std::span<const 
   std::vector<std::vector<std::pair<std::string, size_t>>> entries;
   for (const std::span<const std::byte> bytes : images) {
     const sys::CodeImageView image = sys::ParseCodeImage(bytes);
-    CheckCpuTarget(image.target);
+    CheckTarget(image.target);
     code.resize(RoundUp(code.size(), image.alignment));
     auto& names = entries.emplace_back();
     for (const auto& entry : image.entries) names.emplace_back(entry.name, code.size() + entry.offset);
@@ -123,6 +138,18 @@ std::unique_ptr<CodeModule> CpuDevice::LoadCode(std::span<const std::span<const 
 
 Buffer CpuDevice::Allocate(size_t size_bytes) {
   return AllocateHostMemory(size_bytes);
+}
+
+std::unique_ptr<Weights> CpuDevice::PlaceWeights(std::vector<HostTensor> tensors) {
+  return std::make_unique<HostWeights>(tensors);
+}
+
+void CpuDevice::Write(void* to, std::span<const std::byte> from) {
+  std::memcpy(to, from.data(), from.size());
+}
+
+void CpuDevice::Read(std::span<std::byte> to, const void* from) {
+  std::memcpy(to.data(), from, to.size());
 }
 
 }  // namespace preheat::device

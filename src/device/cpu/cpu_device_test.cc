@@ -35,9 +35,9 @@ TEST(CpuDevice, LoadsSeveralImagesAndRunsTheirKernels) {
   const std::span<const std::byte> images[] = {first, second};
   const auto module = device.LoadCode(images);
   int out = 0;
-  module->Entry(1, "b")(nullptr, 0, 1, &out);
+  module->Entry(1, "b").host(nullptr, 0, 1, &out);
   EXPECT_EQ(out, 42);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(module->Entry(0, "a")) % 64, 0u);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(module->Entry(0, "a").host) % 64, 0u);
   for (const auto& [image, name] : {std::pair(0, "b"), std::pair(1, "a"), std::pair(2, "a")}) {
     try {
       module->Entry(static_cast<size_t>(image), name);
@@ -79,9 +79,9 @@ TEST(CpuDevice, TargetsAreThoseThatTheCheckAccepts) {
   for (const char* target : {"x86-64-v4+avx512bf16", "x86-64-v4", "x86-64-v3"}) {
     const bool listed = std::ranges::find(targets, target) != targets.end();
     if (listed) {
-      EXPECT_NO_THROW(CheckCpuTarget(target));
+      EXPECT_NO_THROW(device.CheckTarget(target));
     } else {
-      EXPECT_THROW(CheckCpuTarget(target), Error);
+      EXPECT_THROW(device.CheckTarget(target), Error);
     }
   }
 }

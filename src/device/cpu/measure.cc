@@ -156,7 +156,7 @@ CpuProbe::CpuProbe(size_t buffer_bytes)
 double CpuProbe::TimeRead(ThreadPool& pool, ph_kernel kernel) {
   void* operands[] = {data_.data(), results_.data()};
   const ph_args args = {.operands = operands};
-  return SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles_});
+  return SecondsOf(pool, {.kernel = {.host = kernel}, .args = &args, .tiles = tiles_});
 }
 
 double CpuProbe::ReadBytesPerSecond(ThreadPool& pool) {
@@ -201,7 +201,8 @@ double CpuProbe::Bf16FlopsPerSecond(ThreadPool& pool) {
   void* operands[] = {data_.data(), results_.data()};
   const ph_args args = {.operands = operands};
   const int64_t tiles = std::min<int64_t>(kMostTiles, 64 * pool.threads());
-  const double seconds = SecondsOf(pool, {.kernel = kernel, .args = &args, .tiles = tiles, .chunk = 1});
+  const double seconds =
+      SecondsOf(pool, {.kernel = {.host = kernel}, .args = &args, .tiles = tiles, .chunk = 1});
   return static_cast<double>(tiles * kSteps) * flops_per_step / seconds;
 }
 

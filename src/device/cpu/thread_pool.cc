@@ -144,10 +144,10 @@ bool ThreadPool::RunClaims(uint32_t epoch, Slot& slot, const Launch* launch, int
     const int64_t begin = launch->tiles - static_cast<int64_t>(left);
     void* scratch =
         scratch_.data() + scratch_stride_.load(std::memory_order_relaxed) * static_cast<size_t>(thread);
-    if (!std::exchange(staged, true) && launch->stage != nullptr) {
-      launch->stage(launch->args, 0, launch->tiles, scratch);
+    if (!std::exchange(staged, true) && launch->stage) {
+      launch->stage.host(launch->args, 0, launch->tiles, scratch);
     }
-    launch->kernel(launch->args, begin, begin + static_cast<int64_t>(take), scratch);
+    launch->kernel.host(launch->args, begin, begin + static_cast<int64_t>(take), scratch);
     const auto done = static_cast<uint32_t>(take);
     if (slot.undone.fetch_sub(done, std::memory_order_acq_rel) == done) slot.undone.notify_all();
     word = slot.unclaimed.load(std::memory_order_acquire);

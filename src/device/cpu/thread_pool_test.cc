@@ -35,7 +35,7 @@ ph_args MakeArgs(void* const* operands, int64_t rows = 1) {
 
 Launch MakeLaunch(ph_kernel kernel, const ph_args& args, int64_t tiles) {
   Launch launch;
-  launch.kernel = kernel;
+  launch.kernel = {.host = kernel};
   launch.args = &args;
   launch.tiles = tiles;
   return launch;
@@ -119,7 +119,7 @@ TEST_P(ThreadPoolTest, StageRunsOnEachThreadBeforeItsFirstTileOfALaunch) {
   const ph_args args[] = {MakeArgs(first), MakeArgs(second)};
   Launch launches[] = {MakeLaunch(UseScratch, args[0], kTiles), MakeLaunch(UseScratch, args[1], kTiles)};
   for (Launch& launch : launches) {
-    launch.stage = StageScratch;
+    launch.stage = {.host = StageScratch};
     launch.chunk = 1;
   }
   for (int run = 0; run < 200; ++run) {

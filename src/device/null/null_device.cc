@@ -1,6 +1,7 @@
 #include "device/null/null_device.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 #include "device/cpu/cpu_device.h"
@@ -19,11 +20,10 @@ class NullCodeModule final : public CodeModule {
   }
 
   // The address of the name stands for the kernel: distinct, and never called.
-  ph_kernel Entry(size_t image, std::string_view name) const override {
+  Kernel Entry(size_t image, std::string_view name) const override {
     if (image < images_.size()) {
       const auto found = std::ranges::find(images_[image], name);
-      if (found != images_[image].end())
-        return reinterpret_cast<ph_kernel>(reinterpret_cast<uintptr_t>(&*found));
+      if (found != images_[image].end()) return {.device = const_cast<std::string*>(&*found)};
     }
     throw base::MakeError(base::ErrorKind::kCorrupt, "code image {}: it has no kernel {}", image, name);
   }
@@ -40,6 +40,18 @@ std::unique_ptr<CodeModule> NullDevice::LoadCode(std::span<const std::span<const
 
 Buffer NullDevice::Allocate(size_t size_bytes) {
   return AllocateHostMemory(size_bytes);
+}
+
+std::unique_ptr<Weights> NullDevice::PlaceWeights(std::vector<HostTensor> tensors) {
+  return std::make_unique<HostWeights>(tensors);
+}
+
+void NullDevice::Write(void* to, std::span<const std::byte> from) {
+  std::memcpy(to, from.data(), from.size());
+}
+
+void NullDevice::Read(std::span<std::byte> to, const void* from) {
+  std::memcpy(to.data(), from, to.size());
 }
 
 void NullDevice::ReserveScratch(size_t bytes_per_thread) {

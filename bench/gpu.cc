@@ -1,0 +1,133 @@
+// Steps of a model on a GPU, on random weights: decode at several positions, prefill of several lengths, for
+// the heuristics' schedules and for others that are named.
+//
+//   bench_gpu --shape llama-3.2-3b [--device cuda] [--pasts 128,1000,4096] [--rows 128,256,512,1024]
+//             [--variants FILE]
+//
+// FILE has a variant a line: a name, then REGION:number=value,...;REGION:... with the regions' names as
+// `--dump` shows them; "*" in place of a region: all products.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "checkpoint/synth.h"
+#include "cli/arguments.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "compile/compiler.h"
+#include "compile/step_bench.h"
+#include "device/open.h"
+
+namespace preheat::cli {
+namespace {
+
+using compile::StepBench;
+using preload::StepSpec;
+using Schedules = std::map<std::string, codegen::Schedule>;
+
+struct Variant {
+  std::string name;
+  Schedules schedules;
+};
+
+std::vector<std::string> SplitAt(const std::string& text, char mark) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, mark);) parts.push_back(part);
+  return parts;
+}
+
+Variant ParseVariant(const std::string& line) {
+  std::istringstream in(line);
+  Variant variant;
+  std::string rest;
+  in >> variant.name >> rest;
+  for (const std::string& region : SplitAt(rest, ';')) {
+    const size_t colon = region.find(':');
+    std::vector<std::string> names = {region.substr(0, colon)};
+    if (names[0] == "*") names = {"qkv", "attention_output", "gate_up", "down", "head"};
+    for (const std::string& name : names) {
+      for (const std::string& number : SplitAt(region.substr(colon + 1), ',')) {
+        const size_t equals = number.find('=');
+        variant.schedules[name][number.substr(0, equals)] = std::stoll(number.substr(equals + 1));
+      }
+    }
+  }
+  return variant;
+}
+
+int Run(const Words& words) {
+  DeviceOptions device_options;
+  device_options.device = "cuda";
+  std::string shape = "llama-3.2-3b", pasts = "128,1000,4096", rows = "128,256,512,1024", variants_path;
+  int64_t steps = 48, rounds = 5;
+  Arguments arguments("bench_gpu", "Decode and prefill of a model's shape on a GPU.");
+  arguments.Text("--shape", shape, "A shape of synth");
+  arguments.Text("--pasts", pasts, "Positions to decode at");
+  arguments.Text("--rows", rows, "Prompt lengths");
+  arguments.Text("--variants", variants_path, "Schedules to compare");
+  arguments.Count("--steps", steps, 1, "Decode steps of a round");
+  arguments.Count("--rounds", rounds, 1, "Rounds");
+  AddDeviceOptions(arguments, device_options);
+  if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return 0;
+  const std::vector<int64_t> past_list = ParseLengths("--pasts", pasts, true);
+  const std::vector<int64_t> row_list = ParseLengths("--rows", rows, true);
+  std::vector<Variant> variants = {{.name = "default"}};
+  if (!variants_path.empty()) {
+    std::ifstream file(variants_path);
+    for (std::string line; std::getline(file, line);) {
+      if (!line.empty() && line[0] != '#') variants.push_back(ParseVariant(line));
+    }
+  }
+
+  const auto device = device::Open(device_options.device);
+  store::Store store(store::Store::DefaultFolder());
+  const checkpoint::ModelConfig config = checkpoint::SynthShape(shape);
+  const int64_t capacity = 8192;
+  StepBench bench(*device, store, config, tensor::DType::kBf16);
+  fmt::print("{} {} {}\n", device->name(), device->Targets().front(), shape);
+  std::string header = fmt::format("{:28}", "variant, us");
+  for (int64_t past : past_list) header += fmt::format(" {:>9}", fmt::format("d@{}", past));
+  for (int64_t row : row_list) header += fmt::format(" {:>9}", fmt::format("p{}", row));
+  fmt::print("{}\n", header);
+  for (const Variant& variant : variants) {
+    try {
+      compile::CompilerOptions options = {.config = config,
+                                          .family = {.config_hash = checkpoint::ConfigHash(config),
+                                                     .weight_dtype = "bfloat16",
+                                                     .dtype = "bfloat16",
+                                                     .mode = "default",
+                                                     .target = device->Targets().front()},
+                                          .schedules = variant.schedules};
+      std::vector<StepSpec> steps_to_make = {StepSpec::Decode()};
+      for (int64_t row : row_list) steps_to_make.push_back(StepSpec::Bucket(row));
+      compile::Compiler compiler(store, std::move(options));
+      const auto session = bench.Open(compiler.Compile(steps_to_make), capacity);
+      std::string line = fmt::format("{:28}", variant.name);
+      for (int64_t past : past_list) {
+        line += fmt::format(" {:9.1f}",
+                            bench.DecodeSeconds(*session, past, steps, static_cast<int>(rounds)) * 1e6);
+      }
+      for (int64_t row : row_list) {
+        line += fmt::format(" {:9.1f}", bench.PrefillSeconds(*session, row, row, 20) * 1e6);
+      }
+      fmt::print("{}\n", line);
+    } catch (const base::Error& error) {
+      fmt::print("{:28} {}\n", variant.name, error.message());
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace preheat::cli
+
+int main(int argc, char** argv) {
+  return preheat::cli::Guarded("bench_gpu", preheat::cli::Run, {argv + 1, argv + argc});
+}

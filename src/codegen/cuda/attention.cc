@@ -1,0 +1,183 @@
+#include "codegen/cuda/attention.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "codegen/buffers.h"
+#include "codegen/cache_layout.h"
+#include "codegen/cuda/attention_body.h"
+#include "codegen/cuda/flash_body.h"
+#include "codegen/cuda/prelude.h"
+
+namespace preheat::codegen::cuda::attention {
+namespace {
+
+using ir::Op;
+
+constexpr int64_t kRows = 0, kTiles = 1;  // families
+constexpr int64_t kMostGroup = 8;         // heads that a block of rows takes together: its registers
+constexpr int64_t kPositionsOfTile = 64;  // as in flash_body.cc
+
+struct Region {
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t group = 0;  // query heads of a kv head
+  double scale = 0;
+  ir::Type query;
+  ir::Type result;
+  CacheShape cache;
+
+  Region(const ir::Graph& graph, ir::NodeId id, const Target& target) {
+    const ir::Node& node = graph[id];
+    query = graph[node.inputs[0]].type;
+    result = node.type;
+    cache = CacheShapeOf(graph[node.inputs[1]].type, target);
+    heads = node.Int("heads");
+    head_dim = node.Int("head_dim");
+    group = heads / node.Int("kv_heads");
+    scale = node.Real("scale");
+  }
+
+  int64_t RowBytes() const { return head_dim * static_cast<int64_t>(tensor::Bytes(cache.dtype)); }
+  bool CanTile() const {
+    const auto bf16 = tensor::DType::kBf16;
+    return query.dtype == bf16 && cache.dtype == bf16 && head_dim % 16 == 0 && head_dim <= 128 && group <= 16;
+  }
+};
+
+// The largest part of a group that a block takes.
+int64_t HeadsTogether(const Region& region) {
+  int64_t heads = std::min(region.group, kMostGroup);
+  while (region.group % heads != 0) --heads;
+  return heads;
+}
+
+Schedule RowsSchedule(int64_t warps, int64_t splits, int64_t least) {
+  return {{"family", kRows}, {"warps", warps}, {"splits", splits}, {"least", least}};
+}
+
+std::string Constants(const Region& region) {
+  return fmt::format(
+      "typedef {} QueryElement;\ntypedef {} ResultElement;\n"
+      "constexpr i64 kQueryStride = {}, kResultStride = {};\nconstexpr float kScale = {:.9e}f;\n",
+      ElementName(region.query.dtype), ElementName(region.result.dtype), RowStride(region.query),
+      RowStride(region.result), static_cast<float>(region.scale));
+}
+
+RegionCode GenerateRows(const Region& region, const Schedule& schedule, RegionLaunch launch,
+                        std::string text) {
+  const int64_t warps = schedule.at("warps"), splits = schedule.at("splits");
+  const int64_t heads = HeadsTogether(region), groups = region.heads / heads;
+  int64_t lanes = 1;
+  while (lanes * 16 < region.RowBytes()) lanes *= 2;
+  text += fmt::format(
+      "constexpr int kWarps = {}, kSplits = {}, kGroup = {}, kGroups = {}, kGroupsPerKvHead = {}, kRowLanes "
+      "= {};\n"
+      "constexpr i64 kLeastSplit = {};\n",
+      warps, splits, heads, groups, region.group / heads, lanes, schedule.at("least"));
+  text += kRowsBody;
+  const int64_t part = region.head_dim + 2;
+  launch.tiles = {.count = groups * splits, .per = program::TileCount::Per::kRows};
+  launch.blocks = {.threads = static_cast<int>(warps) * 32, .shared_bytes = warps * heads * part * 4};
+  RegionCode code;
+  if (splits > 1) {
+    using Access = program::Operand::Access;
+    const auto add = [&](const program::Extent& extent, Keeps keeps) {
+      launch.operands.push_back({.kind = RegionOperand::Kind::kWorkspace,
+                                 .workspace = static_cast<int>(code.workspaces.size()),
+                                 .access = Access::kReadWrite});
+      code.workspaces.push_back({extent, keeps});
+    };
+    add({.fixed = region.heads * splits * part * 4}, Keeps::kNo);
+    add({.fixed = groups * 4}, Keeps::kYes);  // of each group: splits that have arrived
+  }
+  code.source = std::move(text);
+  code.launches.push_back(std::move(launch));
+  return code;
+}
+
+RegionCode GenerateTiles(const Region& region, const Schedule& schedule, RegionLaunch launch,
+                         std::string text) {
+  const int64_t warps = schedule.at("warps");
+  text += fmt::format("constexpr int kWarps = {}, kGroup = {};\n", warps, region.group);
+  text += kTilesBody;
+  launch.tiles = {.count = region.cache.kv_heads,
+                  .per = program::TileCount::Per::kRows,
+                  .block = warps * 16 / region.group};
+  launch.blocks = {.threads = static_cast<int>(warps) * 32,
+                   .shared_bytes = (warps * 16 + 4 * kPositionsOfTile) * (region.head_dim + 8) * 2};
+  RegionCode code;
+  code.source = std::move(text);
+  code.launches.push_back(std::move(launch));
+  return code;
+}
+
+}  // namespace
+
+bool CanCompile(const ir::Graph& graph, ir::NodeId id, const Target&) {
+  const ir::Node& node = graph[id];
+  if (node.op != Op::kAttention) return false;
+  const ir::Type& query = graph[node.inputs[0]].type;
+  const ir::Type& cache = graph[node.inputs[1]].type;
+  const int64_t head_dim = node.Int("head_dim"), kv_heads = node.Int("kv_heads");
+  if (head_dim <= 0 || kv_heads <= 0 || node.Int("heads") % kv_heads != 0) return false;
+  if (!tensor::IsFloat(query.dtype) || !tensor::IsFloat(cache.dtype) || !tensor::IsFloat(node.type.dtype))
+    return false;
+  constexpr int64_t kWarpBytes = 32 * 16;
+  return head_dim * static_cast<int64_t>(tensor::Bytes(cache.dtype)) <= kWarpBytes &&
+         cache.shape.size() == 4 && cache.shape[2] == ir::Dim::Of(kv_heads) &&
+         cache.shape[3] == ir::Dim::Of(head_dim);
+}
+
+Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& target,
+                         const StepShape& shape) {
+  const Region region(graph, id, target);
+  if (shape.rows == 1) return RowsSchedule(8, 16, 256);
+  if (region.CanTile()) return {{"family", kTiles}, {"warps", 4}};
+  return RowsSchedule(4, 1, 64);
+}
+
+std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Target& target,
+                                 const StepShape& shape) {
+  std::vector<Schedule> candidates = {attention::DefaultSchedule(graph, id, target, shape)};
+  const auto add = [&](const Schedule& schedule) {
+    if (std::find(candidates.begin(), candidates.end(), schedule) == candidates.end())
+      candidates.push_back(schedule);
+  };
+  if (shape.rows == 1) {
+    for (const int64_t splits : {8, 16, 32}) {
+      for (const int64_t warps : {4, 8, 16}) {
+        for (const int64_t least : {128, 256}) add(RowsSchedule(warps, splits, least));
+      }
+    }
+  } else if (Region(graph, id, target).CanTile()) {
+    add({{"family", kTiles}, {"warps", 8}});
+  }
+  return candidates;
+}
+
+RegionCode Generate(const ir::Graph& graph, ir::NodeId id, const Target& target, const StepShape&,
+                    const Schedule& schedule) {
+  const ir::Node& node = graph[id];
+  const Region region(graph, id, target);
+  using Kind = RegionOperand::Kind;
+  RegionLaunch launch;
+  launch.entry = "attention";
+  launch.operands = {
+      {.kind = Kind::kNode, .node = node.inputs[0]},
+      {.kind = Kind::kKeyCache},
+      {.kind = Kind::kValueCache},
+      {.kind = Kind::kNode, .node = id, .access = program::Operand::Access::kWrite},
+  };
+  std::string text =
+      CudaPrelude(target, tensor::DType::kF32) + CachePrelude(region.cache) + Constants(region);
+  if (schedule.at("family") == kTiles) {
+    CHECK(region.CanTile());
+    return GenerateTiles(region, schedule, std::move(launch), std::move(text));
+  }
+  return GenerateRows(region, schedule, std::move(launch), std::move(text));
+}
+
+}  // namespace preheat::codegen::cuda::attention

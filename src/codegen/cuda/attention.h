@@ -1,0 +1,31 @@
+// Causal attention over a KV cache on CUDA. Keys and values lie row by row: [kv_head][position][head_dim].
+//
+// Method: online softmax (FlashAttention-2, https://arxiv.org/abs/2307.08691). The query heads of a group are
+// taken together, so that keys and values are read once a group. Probabilities stay f32; sums and softmax are
+// f32.
+//
+// rows    any type, any number of rows, decode's one among them: a block takes a query row, a kv head and, in
+// a
+//         decode step, one split of the positions. A warp reads several positions at once, a few lanes each.
+//         What the splits of a head made is put together by the last of them to end, in the order of the
+//         splits. Before the wait, a block already reads the first of its keys and values that earlier steps
+//         left. Schedule: warps; splits of the positions at most (decode only), and the least that one takes:
+//         putting splits together costs a few microseconds.
+// tiles   bf16, many rows: tensor cores; see flash.h.
+#pragma once
+
+#include <vector>
+
+#include "codegen/codegen.h"
+
+namespace preheat::codegen::cuda::attention {
+
+bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target& target);
+Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                         const StepShape& shape);
+std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
+                                 const StepShape& shape);
+RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
+                    const Schedule& schedule);
+
+}  // namespace preheat::codegen::cuda::attention

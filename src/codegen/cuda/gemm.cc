@@ -1,0 +1,150 @@
+#include "codegen/cuda/gemm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "codegen/buffers.h"
+#include "codegen/cuda/gemm_body.h"
+#include "codegen/cuda/prelude.h"
+#include "codegen/cuda/stage_body.h"
+#include "codegen/matmul_text.h"
+
+namespace preheat::codegen::cuda {
+namespace {
+
+using matmul::Epilogue;
+using matmul::Lists;
+using matmul::OperandList;
+using matmul::Prologue;
+using matmul::Spec;
+using program::Operand;
+using tensor::DType;
+
+constexpr int64_t kMma = 2, kWarp = 3;  // families
+constexpr int kStageThreads = 128;
+constexpr int64_t kStepOfMma = 32, kStrideOfMma = 40;  // as in gemm_body.cc
+
+bool CanMma(const Spec& spec) {
+  return spec.math == DType::kBf16 && spec.weight_dtype == DType::kBf16 && spec.k % 8 == 0;
+}
+
+// Columns of a list.
+int64_t Total(const Spec& spec) {
+  if (spec.epilogue != Epilogue::kRotaryAppend) return spec.parts[0].columns;
+  int64_t columns = 0;
+  for (const matmul::Part& part : spec.parts) columns += part.columns;
+  return columns / 2;
+}
+
+// Tiles that give each multiprocessor something to do, as big as possible.
+Schedule MakeMma(const Spec& spec, int64_t tile_rows, int64_t tile_columns, int64_t stages) {
+  (void)spec;
+  return {{"family", kMma}, {"tile_rows", tile_rows}, {"tile_columns", tile_columns}, {"stages", stages}};
+}
+
+struct Staged {
+  int64_t stride = 0;  // elements from one row to the next
+  bool in_place = false;
+};
+
+Staged StagedRows(const ir::Graph& graph, const Spec& spec) {
+  const DType element = spec.math == DType::kBf16 ? DType::kBf16 : DType::kF32;
+  const ir::Type& x = graph[spec.x].type;
+  if (spec.prologue == Prologue::kNone && x.dtype == element) return {RowStride(x), true};
+  return {StagedElements(spec, kStageThreads), false};
+}
+
+RegionOperand Workspace(Operand::Access access) {
+  RegionOperand operand;
+  operand.kind = RegionOperand::Kind::kWorkspace;
+  operand.access = access;
+  return operand;
+}
+
+}  // namespace
+
+Schedule DefaultGemm(const ir::Graph&, const Spec& spec, const Target&, const StepShape& shape) {
+  if (!CanMma(spec)) return {{"family", kWarp}};
+  return MakeMma(spec, shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
+}
+
+std::vector<Schedule> GemmCandidates(const ir::Graph& graph, const Spec& spec, const Target& target,
+                                     const StepShape& shape) {
+  std::vector<Schedule> candidates = {DefaultGemm(graph, spec, target, shape)};
+  if (!CanMma(spec)) return candidates;
+  for (const int64_t rows : {64, 128}) {
+    for (const int64_t columns : {64, 128}) {
+      const Schedule schedule = MakeMma(spec, rows, columns, 4);
+      if (std::find(candidates.begin(), candidates.end(), schedule) == candidates.end())
+        candidates.push_back(schedule);
+    }
+  }
+  return candidates;
+}
+
+RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& target,
+                        const Schedule& schedule) {
+  const Staged staged = StagedRows(graph, spec);
+  const bool mma = schedule.at("family") == kMma;
+  CHECK(!mma || CanMma(spec));
+  CHECK(spec.prologue != Prologue::kMerge);  // the attention of this dialect has no parts to merge
+  const bool rotary = spec.epilogue == Epilogue::kRotaryAppend;
+
+  // The two launches' operands are numbered apart, so each has its names in a namespace of its own.
+  RegionCode code;
+  OperandList operands;
+  std::string text = CudaPrelude(target, spec.math);
+  text += matmul::OpeningText(graph, spec, staged.in_place ? spec.k : staged.stride);
+  text += fmt::format("constexpr i64 kAStride = {};\n", staged.stride);
+  if (staged.in_place) {
+    operands.AddNode("kA", spec.x, Operand::Access::kRead);
+  } else {
+    OperandList stage;
+    matmul::AddStageOperands(spec, &stage);
+    stage.Add("kStagedRows", Workspace(Operand::Access::kWrite));
+    RegionLaunch& launch = code.launches.emplace_back();
+    launch.entry = "matmul_stage_rows";
+    launch.tiles = {1, program::TileCount::Per::kRows, 1};
+    launch.blocks = {.threads = kStageThreads, .shared_bytes = kTeamScratchBytes};
+    launch.operands = stage.operands();
+    code.workspaces.push_back({{.per_row = staged.stride * (spec.math == DType::kBf16 ? 2 : 4)}});
+    text += stage.text() + StageWords(graph, spec, kStageThreads, 0) + kStageRowsKernel;
+    operands.Add("kA", Workspace(Operand::Access::kRead));
+  }
+  matmul::AddProductOperands(spec, &operands);
+  text += operands.text();
+  text += matmul::ColumnsText(spec);
+  text += fmt::format(
+      "constexpr int kLists = {};\nconstexpr i64 kTotal = {};\nconstexpr bool kPairsInHeads = {};\n",
+      Lists(spec), Total(spec), rotary);
+  text += WarpWords(matmul::FinishText(spec, graph, target) +
+                    fmt::format("constexpr i64 kPairDistance = {};\n", rotary ? spec.head_dim / 2 : 1));
+  text += kColumnPlaces;
+
+  RegionLaunch& launch = code.launches.emplace_back();
+  launch.entry = "matmul";
+  launch.operands = operands.operands();
+  const int64_t total = Total(spec);
+  if (mma) {
+    const int64_t rows = schedule.at("tile_rows"), columns = schedule.at("tile_columns");
+    const int64_t list_columns = columns / Lists(spec);
+    text += fmt::format("constexpr int kTileRows = {}, kTileColumns = {}, kStages = {};\n", rows, columns,
+                        schedule.at("stages"));
+    text += kFinishTileRow;
+    text += kGemmMma;
+    launch.tiles = {(total + list_columns - 1) / list_columns, program::TileCount::Per::kRows, rows};
+    launch.blocks = {.threads = 256,
+                     .shared_bytes = std::max(schedule.at("stages") * (rows + columns) * kStrideOfMma * 2,
+                                              rows * (columns + 4) * 4)};
+  } else {
+    text += kGemmWarp;
+    launch.tiles = {(total + 7) / 8, program::TileCount::Per::kRows, 8};
+    launch.blocks = {.threads = 256};
+  }
+  code.source = std::move(text);
+  return code;
+}
+
+}  // namespace preheat::codegen::cuda

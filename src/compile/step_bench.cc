@@ -1,0 +1,82 @@
+#include "compile/step_bench.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "compile/plausible.h"
+#include "sys/clock.h"
+
+namespace preheat::compile {
+namespace {
+
+constexpr size_t kAlignment = 4096;
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+}  // namespace
+
+StepBench::StepBench(device::Device& device, store::Store& store, const checkpoint::ModelConfig& config,
+                     tensor::DType weight_dtype)
+    : device_(device), store_(store) {
+  size_t bytes = 0;
+  for (const checkpoint::ExpectedTensor& tensor : checkpoint::ExpectedTensors(config)) {
+    offsets_[tensor.name] = bytes;
+    const size_t size = static_cast<size_t>(tensor.shape.Elements()) * tensor::Bytes(weight_dtype);
+    bytes += (size + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  slab_ = device_.Allocate(bytes);
+  FillPlausibly(device_, slab_);
+}
+
+std::unique_ptr<session::Session> StepBench::Open(std::vector<program::Program> programs, int64_t capacity) {
+  const session::Bindings bindings = {
+      .weight = [this](const std::string& name, const program::Weight&) -> const void* {
+        return slab_.data() + offsets_.at(name);
+      },
+      .code =
+          [this](const std::string& hash) {
+            auto entry = store_.Get(store::EntryKind::kCode, hash);
+            if (!entry) throw base::MakeError(base::ErrorKind::kCorrupt, "machine code {} is missing", hash);
+            held_.push_back(std::move(*entry));
+            return held_.back().span();
+          },
+      .library = [](const std::string&, const std::string&) -> ph_kernel { return nullptr; }};
+  return std::make_unique<session::Session>(
+      device_, std::move(programs), bindings,
+      session::SessionOptions{.capacity = capacity, .piece_rows = capacity});
+}
+
+double StepBench::DecodeSeconds(session::Session& session, int64_t past, int64_t steps, int rounds) {
+  std::vector<double> seconds;
+  for (int round = 0; round <= rounds; ++round) {  // the first warms up
+    session.Resume(past);
+    device_.Finish();
+    const double start = sys::MonotonicSeconds();
+    session.DecodeUntil(steps, [](int32_t) { return true; });
+    device_.Finish();
+    if (round > 0) seconds.push_back((sys::MonotonicSeconds() - start) / static_cast<double>(steps));
+  }
+  return Median(std::move(seconds));
+}
+
+double StepBench::PrefillSeconds(session::Session& session, int64_t rows, int64_t bucket, int runs) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < rows; ++i) ids.push_back(static_cast<int32_t>(1 + i % 200));
+  std::vector<double> seconds;
+  for (int run = 0; run <= runs; ++run) {
+    session.Reset();
+    device_.Finish();
+    const double start = sys::MonotonicSeconds();
+    session.Prefill(ids, bucket);
+    (void)session.token();
+    if (run > 0) seconds.push_back(sys::MonotonicSeconds() - start);
+  }
+  return Median(std::move(seconds));
+}
+
+}  // namespace preheat::compile

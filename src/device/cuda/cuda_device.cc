@@ -1,0 +1,327 @@
+#include "device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "device/cuda/upload.h"
+#include "sys/clock.h"
+#include "sys/code_image.h"
+
+namespace preheat::device {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+using cuda::Driver;
+
+constexpr size_t kRingBytes = sizeof(ph_ring);
+// A token takes milliseconds; whoever waits this long waits for something that does not come.
+constexpr double kLongestWaitSeconds = 60;
+
+class CudaCodeModule final : public CodeModule {
+ public:
+  CudaCodeModule(const CudaDevice& device, std::span<const std::span<const std::byte>> images)
+      : device_(device) {
+    const Driver& driver = device.driver();
+    for (const std::span<const std::byte> bytes : images) {
+      const sys::CodeImageView image = sys::ParseCodeImage(bytes);
+      device.CheckTarget(image.target);
+      cuda::Module module = nullptr;
+      driver.Check(driver.ModuleLoadData(&module, image.body.data()), "loading machine code");
+      modules_.push_back(module);
+      auto& entries = entries_.emplace_back();
+      for (const auto& entry : image.entries) {
+        const std::string name(entry.name);
+        cuda::Function function = nullptr;
+        driver.Check(driver.ModuleGetFunction(&function, module, name.c_str()), "finding kernel " + name);
+        // As much as a block may have: a launch says how much it takes.
+        driver.Check(driver.FuncSetAttribute(function, cuda::kMaxDynamicSharedBytes,
+                                             static_cast<int>(device.info().shared_bytes_per_block)),
+                     "preparing kernel " + name);
+        entries.emplace(name, function);
+      }
+    }
+  }
+  ~CudaCodeModule() override {
+    device_.MakeCurrent();
+    for (cuda::Module module : modules_) (void)device_.driver().ModuleUnload(module);
+  }
+
+  Kernel Entry(size_t image, std::string_view name) const override {
+    if (image < entries_.size()) {
+      const auto found = entries_[image].find(name);
+      if (found != entries_[image].end()) return {.device = found->second};
+    }
+    throw MakeError(ErrorKind::kCorrupt, "code image {}: it has no kernel {}", image, name);
+  }
+
+ private:
+  const CudaDevice& device_;
+  std::vector<cuda::Module> modules_;
+  std::vector<std::map<std::string, cuda::Function, std::less<>>> entries_;  // by image
+};
+
+// Frees without knowing the device: the context is the process's, and stays as long as it.
+const Driver* freeing_driver = nullptr;
+
+}  // namespace
+
+std::vector<CudaInfo> ListCudaDevices(const Driver& driver) {
+  int count = 0;
+  driver.Check(driver.DeviceGetCount(&count), "counting CUDA devices");
+  std::vector<CudaInfo> devices;
+  for (int i = 0; i < count; ++i) {
+    cuda::DeviceHandle device = 0;
+    driver.Check(driver.DeviceGet(&device, i), fmt::format("looking at CUDA device {}", i));
+    const auto attribute = [&](cuda::DeviceAttribute which) {
+      int value = 0;
+      driver.Check(driver.DeviceGetAttribute(&value, which, device), fmt::format("asking CUDA device {}", i));
+      return value;
+    };
+    CudaInfo& info = devices.emplace_back();
+    info.ordinal = i;
+    char name[256] = {};
+    driver.Check(driver.DeviceGetName(name, sizeof(name) - 1, device), "asking for a CUDA device's name");
+    info.name = name;
+    size_t bytes = 0;
+    driver.Check(driver.DeviceTotalMem(&bytes, device), "asking for a CUDA device's memory");
+    info.memory_bytes = static_cast<int64_t>(bytes);
+    info.capability = attribute(cuda::kCapabilityMajor) * 10 + attribute(cuda::kCapabilityMinor);
+    info.multiprocessors = attribute(cuda::kMultiprocessorCount);
+    info.l2_bytes = attribute(cuda::kL2CacheSize);
+    info.shared_bytes_per_block = attribute(cuda::kSharedPerBlockOptin);
+  }
+  return devices;
+}
+
+// A cubin runs on its own capability and on later ones of the same major number; one of an architecture's own
+// features (90a) on that alone.
+std::vector<std::string> CudaTargets(int capability) {
+  if (capability == 90) return {"sm_90a"};
+  std::vector<std::string> targets;
+  for (const int sm : {120, 100, 89, 86, 80}) {
+    if (sm / 10 == capability / 10 && sm <= capability) targets.push_back(fmt::format("sm_{}", sm));
+  }
+  return targets;
+}
+
+CudaDevice::CudaDevice(const Driver& driver, int ordinal)
+    : driver_(driver), id_(fmt::format("cuda:{}", ordinal)) {
+  const std::vector<CudaInfo> all = ListCudaDevices(driver);
+  if (ordinal < 0 || static_cast<size_t>(ordinal) >= all.size()) {
+    throw MakeError(ErrorKind::kDevice, "--device {}: there {}; `preheat devices` lists them", id_,
+                    all.empty()       ? "is no CUDA device"
+                    : all.size() == 1 ? "is only cuda:0"
+                                      : fmt::format("are only cuda:0 to cuda:{}", all.size() - 1));
+  }
+  info_ = all[static_cast<size_t>(ordinal)];
+  freeing_driver = &driver;
+  driver_.Check(driver_.DeviceGet(&device_, ordinal), "opening " + id_);
+  driver_.Check(driver_.PrimaryCtxRetain(&context_, device_), "opening " + id_);
+  MakeCurrent();
+  driver_.Check(driver_.StreamCreate(&stream_, cuda::kNonBlockingStream), "making a stream");
+  void* memory = nullptr;
+  driver_.Check(driver_.MemHostAlloc(&memory, kRingBytes, cuda::kHostMapped | cuda::kHostPortable),
+                "getting memory that host and card share");
+  ring_ = static_cast<ph_ring*>(memory);
+  *ring_ = {};
+  cuda::Address address = 0;
+  driver_.Check(driver_.MemHostGetDevicePointer(&address, memory, 0), "mapping memory to the card");
+  ring_address_ = reinterpret_cast<ph_ring*>(address);
+}
+
+CudaDevice::~CudaDevice() {
+  MakeCurrent();
+  (void)driver_.StreamSynchronize(stream_);
+  if (ring_ != nullptr) (void)driver_.MemFreeHost(ring_);
+  if (stream_ != nullptr) (void)driver_.StreamDestroy(stream_);
+  if (context_ != nullptr) (void)driver_.PrimaryCtxRelease(device_);
+}
+
+void CudaDevice::MakeCurrent() const {
+  (void)driver_.CtxSetCurrent(context_);
+}
+
+void CudaDevice::CheckTarget(std::string_view target) const {
+  const std::vector<std::string> mine = Targets();
+  if (std::find(mine.begin(), mine.end(), target) != mine.end()) return;
+  if (!target.starts_with("sm_")) {
+    throw MakeError(ErrorKind::kIncompatible,
+                    "code for target {}: {} is an NVIDIA GPU of compute capability {}.{}", target, info_.name,
+                    info_.capability / 10, info_.capability % 10);
+  }
+  throw MakeError(ErrorKind::kIncompatible,
+                  "code for target {}: {} has compute capability {}.{} and runs {}; build for one of those",
+                  target, info_.name, info_.capability / 10, info_.capability % 10,
+                  mine.empty() ? "none of our targets" : mine.front());
+}
+
+std::unique_ptr<CodeModule> CudaDevice::LoadCode(std::span<const std::span<const std::byte>> images) {
+  MakeCurrent();
+  return std::make_unique<CudaCodeModule>(*this, images);
+}
+
+Buffer CudaDevice::Allocate(size_t size_bytes) {
+  Buffer buffer = AllocateUncleared(size_bytes);
+  if (size_bytes == 0) return buffer;
+  driver_.Check(driver_.MemsetD8Async(reinterpret_cast<cuda::Address>(buffer.data()), 0, size_bytes, stream_),
+                "clearing memory");
+  return buffer;
+}
+
+Buffer CudaDevice::AllocateUncleared(size_t size_bytes) {
+  if (size_bytes == 0) return {};
+  MakeCurrent();
+  cuda::Address address = 0;
+  const cuda::Result result = driver_.MemAlloc(&address, size_bytes);
+  if (result == cuda::kOutOfMemory) {
+    size_t free_bytes = 0, total_bytes = 0;
+    (void)driver_.MemGetInfo(&free_bytes, &total_bytes);
+    throw MakeError(
+        ErrorKind::kDevice,
+        "{}: {:.2f} GB of memory are wanted and {:.2f} of {:.2f} are free; end other processes on the card, "
+        "or use a smaller model or a shorter context",
+        id_, static_cast<double>(size_bytes) / 1e9, static_cast<double>(free_bytes) / 1e9,
+        static_cast<double>(total_bytes) / 1e9);
+  }
+  driver_.Check(result, fmt::format("getting {} bytes of memory on {}", size_bytes, id_));
+  return Buffer(reinterpret_cast<std::byte*>(address), size_bytes, [](std::byte* memory, size_t) {
+    (void)freeing_driver->MemFree(reinterpret_cast<cuda::Address>(memory));
+  });
+}
+
+std::unique_ptr<Weights> CudaDevice::PlaceWeights(std::vector<HostTensor> tensors) {
+  return std::make_unique<CudaWeights>(*this, std::move(tensors));
+}
+
+void CudaDevice::Write(void* to, std::span<const std::byte> from) {
+  if (from.empty()) return;
+  MakeCurrent();
+  // From ordinary memory the driver has taken its copy when it returns.
+  driver_.Check(
+      driver_.MemcpyHtoDAsync(reinterpret_cast<cuda::Address>(to), from.data(), from.size(), stream_),
+      "copying to the card");
+}
+
+void CudaDevice::Read(std::span<std::byte> to, const void* from) {
+  if (to.empty()) return;
+  MakeCurrent();
+  driver_.Check(driver_.MemcpyDtoHAsync(to.data(), reinterpret_cast<cuda::Address>(from), to.size(), stream_),
+                "copying from the card");
+  Finish();
+}
+
+void CudaDevice::Enqueue(const Launch& launch, bool first) {
+  if (launch.tiles == 0) return;
+  if (launch.kernel.host != nullptr) {  // a library's kernel puts its work into the stream itself
+    launch.kernel.host(launch.args, 0, launch.tiles, nullptr);
+    return;
+  }
+  CHECK(launch.operands <= PH_MOST_OPERANDS);
+  ph_gpu_args args{};
+  std::copy_n(launch.args->operands, launch.operands, args.operands);
+  args.state = launch.args->state;
+  args.rows = launch.args->rows;
+  args.past = launch.args->past;
+  args.capacity = launch.args->capacity;
+  args.tiles = launch.tiles;
+  int64_t blocks = launch.tiles;
+  if (launch.blocks.blocks_per_sm > 0) {
+    blocks = std::min<int64_t>(blocks, int64_t{launch.blocks.blocks_per_sm} * info_.multiprocessors);
+  }
+  cuda::LaunchAttribute overlap{};
+  overlap.id = cuda::LaunchAttribute::kProgrammaticSerialization;
+  overlap.value.programmatic = 1;
+  cuda::LaunchConfig config;
+  config.grid[0] = static_cast<unsigned>(blocks);
+  config.block[0] = static_cast<unsigned>(launch.blocks.threads);
+  config.shared_bytes = static_cast<unsigned>(launch.blocks.shared_bytes);
+  config.stream = stream_;
+  const bool overlaps = !first && info_.capability >= 90;
+  config.attributes = overlaps ? &overlap : nullptr;
+  config.attribute_count = overlaps ? 1 : 0;
+  void* parameters[] = {&args};
+  driver_.Check(
+      driver_.LaunchKernelEx(&config, static_cast<cuda::Function>(launch.kernel.device), parameters, nullptr),
+      "starting a kernel");
+}
+
+void CudaDevice::Run(std::span<const Launch> launches) {
+  MakeCurrent();
+  for (size_t i = 0; i < launches.size(); ++i) Enqueue(launches[i], i == 0);
+}
+
+void CudaDevice::Finish() {
+  MakeCurrent();
+  driver_.Check(driver_.StreamSynchronize(stream_), "running on the card");
+}
+
+class CudaDevice::GraphRecording final : public Recording {
+ public:
+  GraphRecording(CudaDevice& device, std::span<const Launch> launches) : device_(device) {
+    const Driver& driver = device.driver_;
+    driver.Check(driver.StreamBeginCapture(device.stream_, cuda::kCaptureThreadLocal), "recording a step");
+    cuda::Graph graph = nullptr;
+    try {
+      for (size_t i = 0; i < launches.size(); ++i) device.Enqueue(launches[i], i == 0);
+    } catch (...) {
+      (void)driver.StreamEndCapture(device.stream_, &graph);
+      if (graph != nullptr) (void)driver.GraphDestroy(graph);
+      throw;
+    }
+    driver.Check(driver.StreamEndCapture(device.stream_, &graph), "recording a step");
+    const cuda::Result result = driver.GraphInstantiate(&exec_, graph, 0);
+    (void)driver.GraphDestroy(graph);
+    driver.Check(result, "making a recorded step ready");
+  }
+  ~GraphRecording() override {
+    device_.MakeCurrent();
+    (void)device_.driver_.GraphExecDestroy(exec_);
+  }
+
+  void Run() override {
+    device_.driver_.Check(device_.driver_.GraphLaunch(exec_, device_.stream_), "starting a recorded step");
+  }
+
+ private:
+  CudaDevice& device_;
+  cuda::GraphExec exec_ = nullptr;
+};
+
+std::unique_ptr<Recording> CudaDevice::Record(std::span<const Launch> launches) {
+  MakeCurrent();
+  return std::make_unique<GraphRecording>(*this, launches);
+}
+
+void CudaDevice::SetRing(uint32_t count) {
+  Finish();
+  std::atomic_ref<uint32_t>(ring_->count).store(count, std::memory_order_release);
+}
+
+// The count is all that is looked at mostly; the driver is asked now and then whether the card still works.
+void CudaDevice::WaitForRing(uint32_t count) {
+  const std::atomic_ref<uint32_t> seen(ring_->count);
+  const double start = sys::MonotonicSeconds();
+  constexpr int kLooksBetweenQuestions = 4096;
+  for (int look = 1; seen.load(std::memory_order_acquire) != count; ++look) {
+    if (look % kLooksBetweenQuestions != 0) continue;
+    const cuda::Result result = driver_.StreamQuery(stream_);
+    if (result == cuda::kNotReady) {
+      if (sys::MonotonicSeconds() - start < kLongestWaitSeconds) continue;
+      throw MakeError(ErrorKind::kDevice,
+                      "{}: a step has not ended for {} seconds; the card hangs, or others use it", id_,
+                      kLongestWaitSeconds);
+    }
+    driver_.Check(result, "running on the card");
+    if (seen.load(std::memory_order_acquire) == count) return;
+    throw MakeError(ErrorKind::kDevice,
+                    "{}: all steps ended and the token did not come; build the artifact again", id_);
+  }
+}
+
+}  // namespace preheat::device

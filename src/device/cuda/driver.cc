@@ -1,0 +1,155 @@
+#include "device/cuda/driver.h"
+
+#include <mutex>
+#include <optional>
+
+#include "base/error.h"
+#include "sys/dynamic_library.h"
+
+namespace preheat::device::cuda {
+namespace {
+
+using base::ErrorKind;
+using base::MakeError;
+
+constexpr int kOldestVersion = 12000;  // of the driver's interface: CUDA 12.0, driver 525
+
+std::string VersionText(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+const char* Advice(Result result) {
+  switch (result) {
+    case kOutOfMemory:
+      return "; free memory on the card, or use a smaller model or a shorter context";
+    case kNoDevice:
+      return "; is a card there, and is CUDA_VISIBLE_DEVICES right?";
+    case 46:  // CUDA_ERROR_DEVICE_UNAVAILABLE
+      return "; another process has the card for itself";
+    case 209:  // CUDA_ERROR_NO_BINARY_FOR_GPU
+      return "; build the artifact for this card: --targets with a name that `preheat devices` shows";
+    case 700:  // CUDA_ERROR_ILLEGAL_ADDRESS
+    case 719:  // CUDA_ERROR_LAUNCH_FAILED
+      return "; the card has given up this process: start it again";
+    case 803:  // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+      return "; the driver's library and its kernel module differ: restart the machine";
+    default:
+      return "";
+  }
+}
+
+Driver LoadFunctions(const sys::DynamicLibrary& library) {
+  Driver driver{};
+  std::string missing;
+  const auto find = [&](auto& function, const char* name) {
+    function = library.Symbol<std::remove_reference_t<decltype(function)>>(name);
+    if (function == nullptr && missing.empty()) missing = name;
+  };
+  find(driver.Init, "cuInit");
+  find(driver.DriverGetVersion, "cuDriverGetVersion");
+  find(driver.GetErrorName, "cuGetErrorName");
+  find(driver.GetErrorString, "cuGetErrorString");
+  find(driver.DeviceGetCount, "cuDeviceGetCount");
+  find(driver.DeviceGet, "cuDeviceGet");
+  find(driver.DeviceGetName, "cuDeviceGetName");
+  find(driver.DeviceGetAttribute, "cuDeviceGetAttribute");
+  find(driver.DeviceTotalMem, "cuDeviceTotalMem_v2");
+  find(driver.PrimaryCtxRetain, "cuDevicePrimaryCtxRetain");
+  find(driver.PrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2");
+  find(driver.CtxSetCurrent, "cuCtxSetCurrent");
+  find(driver.MemGetInfo, "cuMemGetInfo_v2");
+  find(driver.MemAlloc, "cuMemAlloc_v2");
+  find(driver.MemFree, "cuMemFree_v2");
+  find(driver.MemsetD8Async, "cuMemsetD8Async");
+  find(driver.MemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2");
+  find(driver.MemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2");
+  find(driver.MemHostAlloc, "cuMemHostAlloc");
+  find(driver.MemFreeHost, "cuMemFreeHost");
+  find(driver.MemHostGetDevicePointer, "cuMemHostGetDevicePointer_v2");
+  find(driver.StreamCreate, "cuStreamCreate");
+  find(driver.StreamDestroy, "cuStreamDestroy_v2");
+  find(driver.StreamSynchronize, "cuStreamSynchronize");
+  find(driver.StreamQuery, "cuStreamQuery");
+  find(driver.StreamWaitEvent, "cuStreamWaitEvent");
+  find(driver.EventCreate, "cuEventCreate");
+  find(driver.EventDestroy, "cuEventDestroy_v2");
+  find(driver.EventRecord, "cuEventRecord");
+  find(driver.EventSynchronize, "cuEventSynchronize");
+  find(driver.EventElapsedTime, "cuEventElapsedTime");
+  find(driver.ModuleLoadData, "cuModuleLoadData");
+  find(driver.ModuleUnload, "cuModuleUnload");
+  find(driver.ModuleGetFunction, "cuModuleGetFunction");
+  find(driver.FuncSetAttribute, "cuFuncSetAttribute");
+  find(driver.LaunchKernelEx, "cuLaunchKernelEx");
+  find(driver.StreamBeginCapture, "cuStreamBeginCapture_v2");
+  find(driver.StreamEndCapture, "cuStreamEndCapture");
+  find(driver.GraphInstantiate, "cuGraphInstantiateWithFlags");
+  find(driver.GraphLaunch, "cuGraphLaunch");
+  find(driver.GraphExecDestroy, "cuGraphExecDestroy");
+  find(driver.GraphDestroy, "cuGraphDestroy");
+  int version = 0;
+  if (driver.DriverGetVersion != nullptr) driver.DriverGetVersion(&version);
+  if (!missing.empty() || version < kOldestVersion) {
+    throw MakeError(
+        ErrorKind::kDevice,
+        "NVIDIA driver: version {} of its interface{}, and at least {} is needed: install a newer driver",
+        VersionText(version), missing.empty() ? "" : ", without " + missing, VersionText(kOldestVersion));
+  }
+  return driver;
+}
+
+// The driver, or what is wrong; nothing where there is no library at all.
+struct Opened {
+  std::optional<Driver> driver;
+  std::optional<base::Error> error;
+};
+
+const Opened& OpenOnce() {
+  static const Opened opened = [] {
+    Opened result;
+    std::string reason;
+    auto library = sys::DynamicLibrary::Open({"libcuda.so.1"}, &reason);
+    if (!library) return result;
+    library->KeepOpen();
+    try {
+      Driver driver = LoadFunctions(*library);
+      driver.Check(driver.Init(0), "starting the NVIDIA driver");
+      result.driver = driver;
+    } catch (const base::Error& error) {
+      result.error = error;
+    }
+    return result;
+  }();
+  return opened;
+}
+
+}  // namespace
+
+void Driver::Check(Result result, const std::string& what) const {
+  if (result == kSuccess) return;
+  const char* name = nullptr;
+  const char* text = nullptr;
+  if (GetErrorName(result, &name) != kSuccess || name == nullptr) name = "unknown error";
+  if (GetErrorString(result, &text) != kSuccess || text == nullptr) text = "no text";
+  throw MakeError(ErrorKind::kDevice, "{} failed: {} ({}, {}){}", what, text, name, result, Advice(result));
+}
+
+const Driver& OpenDriver() {
+  const Opened& opened = OpenOnce();
+  if (opened.error) throw *opened.error;
+  if (!opened.driver) {
+    throw MakeError(ErrorKind::kDevice,
+                    "no NVIDIA driver: libcuda.so.1 was not found; install the driver, or use --device cpu");
+  }
+  return *opened.driver;
+}
+
+const Driver* FindDriver() {
+  const Opened& opened = OpenOnce();
+  if (!opened.driver) return nullptr;
+  int count = 0;
+  const bool any = opened.driver->DeviceGetCount(&count) == kSuccess && count > 0;
+  return any ? &*opened.driver : nullptr;
+}
+
+}  // namespace preheat::device::cuda

@@ -1,0 +1,23 @@
+// The device that a user names: the one place that knows which kinds there are.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "device/device.h"
+
+namespace preheat::device {
+
+struct OpenOptions {
+  int threads = 0;  // of a CPU; 0: as many as this process may use
+};
+
+// Throws kInvalidArgument where `spec` is none of auto, cpu, cuda, cuda:N.
+void CheckSpec(std::string_view spec);
+
+// "cpu"; "cuda" is cuda:0; "auto" is cuda:0 where there is a card and its driver, else the CPU. Errors: as
+// CheckSpec; kDevice, saying what is missing, for a device that cannot be opened.
+std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options = {});
+
+}  // namespace preheat::device

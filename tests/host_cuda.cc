@@ -1,0 +1,301 @@
+#include "host_cuda.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "abi/kernel_abi.h"
+#include "base/error.h"
+#include "codegen/cuda/cuda_unit_for_test.h"
+#include "codegen/cuda/host_machine_for_test.h"
+#include "sys/code_image.h"
+#include "sys/env.h"
+#include "sys/files.h"
+#include "toolchain/unit_jobs.h"
+
+namespace preheat::testing {
+namespace {
+
+namespace cuda = device::cuda;
+using codegen::cuda::HostKernel;
+using codegen::cuda::HostLaunch;
+
+constexpr cuda::Result kInvalid = 1, kInvalidImage = 200, kNotFound = 500, kLaunchFailed = 719, kGone = 999;
+
+// Machine code of the host's compiler behind the number of its bytes, which a driver is not told.
+struct HostImage {
+  uint64_t bytes;
+};
+
+struct RecordedLaunch {
+  HostKernel kernel;
+  HostLaunch launch;
+  std::vector<std::byte> params;
+};
+
+struct LoadedModule {
+  std::unique_ptr<codegen::cuda::CudaUnitForTest> unit;
+  std::map<std::string, HostKernel> kernels;
+};
+
+struct State {
+  HostCard card;
+  std::string error = "no error";
+  bool gone = false;
+  int64_t launches = 0;
+  std::vector<RecordedLaunch>* recording = nullptr;
+};
+
+State& TheState() {
+  static State state;
+  return state;
+}
+
+cuda::Result RunLaunch(const RecordedLaunch& recorded) {
+  State& state = TheState();
+  if (state.gone ||
+      (state.card.launches_until_loss >= 0 && state.launches >= state.card.launches_until_loss)) {
+    state.gone = true;
+    state.error = "the card has gone";
+    return kGone;
+  }
+  ++state.launches;
+  HostLaunch launch = recorded.launch;
+  launch.params = recorded.params;
+  launch.seed = state.card.seed;
+  const codegen::cuda::HostRun run = codegen::cuda::RunOnHost(recorded.kernel, launch);
+  if (run.error.empty()) return cuda::kSuccess;
+  state.error = run.error;
+  return kLaunchFailed;
+}
+
+cuda::Result LaunchKernelEx(const cuda::LaunchConfig* config, cuda::Function function, void** parameters,
+                            void**) {
+  const auto& kernel = *reinterpret_cast<const HostKernel*>(function);
+  const auto* args = static_cast<const std::byte*>(parameters[0]);
+  RecordedLaunch recorded = {.kernel = kernel,
+                             .launch = {.grid = static_cast<int>(config->grid[0]),
+                                        .threads = static_cast<int>(config->block[0]),
+                                        .shared_bytes = static_cast<int>(config->shared_bytes)},
+                             .params = {args, args + sizeof(ph_gpu_args)}};
+  State& state = TheState();
+  if (state.recording != nullptr) {
+    state.recording->push_back(std::move(recorded));
+    return cuda::kSuccess;
+  }
+  return RunLaunch(recorded);
+}
+
+cuda::Result ModuleLoadData(cuda::Module* module, const void* image) {
+  HostImage header;
+  std::memcpy(&header, image, sizeof(header));
+  auto loaded = std::make_unique<LoadedModule>();
+  loaded->unit = std::make_unique<codegen::cuda::CudaUnitForTest>(codegen::cuda::CudaUnitForTest::FromBytes(
+      {static_cast<const char*>(image) + sizeof(header), header.bytes}));
+  *module = reinterpret_cast<cuda::Module>(loaded.release());
+  return cuda::kSuccess;
+}
+
+cuda::Result ModuleGetFunction(cuda::Function* function, cuda::Module module, const char* name) {
+  auto& loaded = *reinterpret_cast<LoadedModule*>(module);
+  const auto kernel = loaded.unit->Find(name);
+  if (!kernel) return kNotFound;
+  *function = reinterpret_cast<cuda::Function>(&(loaded.kernels[name] = *kernel));
+  return cuda::kSuccess;
+}
+
+cuda::Result Alive() {
+  return TheState().gone ? kGone : cuda::kSuccess;
+}
+
+cuda::Driver MakeDriver() {
+  cuda::Driver d{};
+  d.Init = [](unsigned) { return cuda::kSuccess; };
+  d.DriverGetVersion = [](int* version) {
+    *version = 13000;
+    return cuda::kSuccess;
+  };
+  d.GetErrorName = [](cuda::Result, const char** text) {
+    *text = "HOST_CARD";
+    return cuda::kSuccess;
+  };
+  d.GetErrorString = [](cuda::Result, const char** text) {
+    *text = TheState().error.c_str();
+    return cuda::kSuccess;
+  };
+  d.DeviceGetCount = [](int* count) {
+    TheState() = {.card = TheHostCard()};  // a device begins with a new card
+    *count = 1;
+    return cuda::kSuccess;
+  };
+  d.DeviceGet = [](cuda::DeviceHandle* device, int ordinal) {
+    *device = ordinal;
+    return cuda::kSuccess;
+  };
+  d.DeviceGetName = [](char* name, int size, cuda::DeviceHandle) {
+    std::strncpy(name, "Host card", static_cast<size_t>(size));
+    return cuda::kSuccess;
+  };
+  d.DeviceGetAttribute = [](int* value, int attribute, cuda::DeviceHandle) {
+    const HostCard& card = TheState().card;
+    const std::map<int, int> values = {{cuda::kMultiprocessorCount, card.multiprocessors},
+                                       {cuda::kComputeMode, 0},
+                                       {cuda::kL2CacheSize, 1 << 20},
+                                       {cuda::kCapabilityMajor, card.capability / 10},
+                                       {cuda::kCapabilityMinor, card.capability % 10},
+                                       {cuda::kSharedPerBlockOptin, 227 << 10}};
+    const auto found = values.find(attribute);
+    if (found == values.end()) return kInvalid;
+    *value = found->second;
+    return cuda::kSuccess;
+  };
+  d.DeviceTotalMem = [](size_t* bytes, cuda::DeviceHandle) {
+    *bytes = TheState().card.memory_bytes;
+    return cuda::kSuccess;
+  };
+  d.PrimaryCtxRetain = [](cuda::Context* context, cuda::DeviceHandle) {
+    *context = reinterpret_cast<cuda::Context>(&TheState());
+    return cuda::kSuccess;
+  };
+  d.PrimaryCtxRelease = [](cuda::DeviceHandle) { return cuda::kSuccess; };
+  d.CtxSetCurrent = [](cuda::Context) { return cuda::kSuccess; };
+  d.MemGetInfo = [](size_t* free_bytes, size_t* total_bytes) {
+    *free_bytes = *total_bytes = TheState().card.memory_bytes;
+    return cuda::kSuccess;
+  };
+  d.MemAlloc = [](cuda::Address* address, size_t bytes) {
+    if (bytes > TheState().card.memory_bytes) return cuda::kOutOfMemory;
+    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    // What nobody wrote is no number.
+    if (memory != nullptr) std::memset(memory, 0xff, bytes);
+    *address = reinterpret_cast<cuda::Address>(memory);
+    return memory == nullptr ? cuda::kOutOfMemory : cuda::kSuccess;
+  };
+  d.MemFree = [](cuda::Address address) {
+    std::free(reinterpret_cast<void*>(address));
+    return cuda::kSuccess;
+  };
+  d.MemsetD8Async = [](cuda::Address address, unsigned char value, size_t bytes, cuda::Stream) {
+    std::memset(reinterpret_cast<void*>(address), value, bytes);
+    return Alive();
+  };
+  d.MemcpyHtoDAsync = [](cuda::Address to, const void* from, size_t bytes, cuda::Stream) {
+    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return Alive();
+  };
+  d.MemcpyDtoHAsync = [](void* to, cuda::Address from, size_t bytes, cuda::Stream) {
+    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return Alive();
+  };
+  d.MemHostAlloc = [](void** memory, size_t bytes, unsigned) {
+    *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *memory == nullptr ? cuda::kOutOfMemory : cuda::kSuccess;
+  };
+  d.MemFreeHost = [](void* memory) {
+    std::free(memory);
+    return cuda::kSuccess;
+  };
+  d.MemHostGetDevicePointer = [](cuda::Address* address, void* memory, unsigned) {
+    *address = reinterpret_cast<cuda::Address>(memory);
+    return cuda::kSuccess;
+  };
+  d.StreamCreate = [](cuda::Stream* stream, unsigned) {
+    *stream = reinterpret_cast<cuda::Stream>(&TheState());
+    return cuda::kSuccess;
+  };
+  d.StreamDestroy = [](cuda::Stream) { return cuda::kSuccess; };
+  d.StreamSynchronize = [](cuda::Stream) { return Alive(); };
+  d.StreamQuery = [](cuda::Stream) { return Alive(); };
+  d.StreamWaitEvent = [](cuda::Stream, cuda::Event, unsigned) { return cuda::kSuccess; };
+  d.EventCreate = [](cuda::Event* event, unsigned) {
+    *event = reinterpret_cast<cuda::Event>(&TheState());
+    return cuda::kSuccess;
+  };
+  d.EventDestroy = [](cuda::Event) { return cuda::kSuccess; };
+  d.EventRecord = [](cuda::Event, cuda::Stream) { return cuda::kSuccess; };
+  d.EventSynchronize = [](cuda::Event) { return Alive(); };
+  d.EventElapsedTime = [](float* milliseconds, cuda::Event, cuda::Event) {
+    *milliseconds = 1;
+    return cuda::kSuccess;
+  };
+  d.ModuleLoadData = ModuleLoadData;
+  d.ModuleUnload = [](cuda::Module module) {
+    delete reinterpret_cast<LoadedModule*>(module);
+    return cuda::kSuccess;
+  };
+  d.ModuleGetFunction = ModuleGetFunction;
+  d.FuncSetAttribute = [](cuda::Function, int, int) { return cuda::kSuccess; };
+  d.LaunchKernelEx = LaunchKernelEx;
+  d.StreamBeginCapture = [](cuda::Stream, int) {
+    TheState().recording = new std::vector<RecordedLaunch>;
+    return cuda::kSuccess;
+  };
+  d.StreamEndCapture = [](cuda::Stream, cuda::Graph* graph) {
+    *graph = reinterpret_cast<cuda::Graph>(TheState().recording);
+    TheState().recording = nullptr;
+    return cuda::kSuccess;
+  };
+  d.GraphInstantiate = [](cuda::GraphExec* exec, cuda::Graph graph, unsigned long long) {
+    *exec = reinterpret_cast<cuda::GraphExec>(
+        new std::vector<RecordedLaunch>(*reinterpret_cast<std::vector<RecordedLaunch>*>(graph)));
+    return cuda::kSuccess;
+  };
+  d.GraphLaunch = [](cuda::GraphExec exec, cuda::Stream) {
+    for (const RecordedLaunch& launch : *reinterpret_cast<std::vector<RecordedLaunch>*>(exec)) {
+      if (const cuda::Result result = RunLaunch(launch); result != cuda::kSuccess) return result;
+    }
+    return cuda::kSuccess;
+  };
+  d.GraphExecDestroy = [](cuda::GraphExec exec) {
+    delete reinterpret_cast<std::vector<RecordedLaunch>*>(exec);
+    return cuda::kSuccess;
+  };
+  d.GraphDestroy = [](cuda::Graph graph) {
+    delete reinterpret_cast<std::vector<RecordedLaunch>*>(graph);
+    return cuda::kSuccess;
+  };
+  return d;
+}
+
+}  // namespace
+
+HostCard& TheHostCard() {
+  static HostCard card;
+  return card;
+}
+
+const device::cuda::Driver& HostDriver() {
+  static const cuda::Driver driver = MakeDriver();
+  return driver;
+}
+
+bool HostCardRuns() {
+  return codegen::cuda::HostMachineRuns();
+}
+
+std::vector<toolchain::CompiledUnit> HostCudaCompiler::Compile(
+    const std::vector<toolchain::Unit>& units, const toolchain::CompileOptions& options) const {
+  return toolchain::CompileSideBySide(units, options, [](const toolchain::Unit& unit, size_t) {
+    const codegen::cuda::CudaUnitForTest compiled(
+        unit.source, {.arch = unit.target == "sm_90a" ? 900 : std::stoi(unit.target.substr(3)) * 10});
+    const std::string& bytes = compiled.bytes();
+    if (bytes.empty()) throw base::Error(base::ErrorKind::kToolFailed, compiled.log());
+    sys::CodeImage image;
+    image.target = unit.target;
+    const HostImage header = {bytes.size()};
+    image.body.resize(sizeof(header) + bytes.size());
+    std::memcpy(image.body.data(), &header, sizeof(header));
+    std::memcpy(image.body.data() + sizeof(header), bytes.data(), bytes.size());
+    for (const std::string& name : compiled.KernelNames()) image.entries.push_back({name, 0});
+    return toolchain::CompiledUnit{unit.name, sys::SerializeCodeImage(image)};
+  });
+}
+
+}  // namespace preheat::testing
