@@ -14,6 +14,7 @@
 #include "abi/kernel_abi.h"
 #include "base/error.h"
 #include "codegen/cuda/cuda_unit_for_test.h"
+#include "codegen/cuda/host_boxes_for_test.h"
 #include "codegen/cuda/host_machine_for_test.h"
 #include "sys/code_image.h"
 #include "sys/env.h"
@@ -84,13 +85,34 @@ cuda::Result LaunchKernelEx(const cuda::LaunchConfig* config, cuda::Function fun
                              .launch = {.grid = static_cast<int>(config->grid[0]),
                                         .threads = static_cast<int>(config->block[0]),
                                         .shared_bytes = static_cast<int>(config->shared_bytes)},
-                             .params = {args, args + sizeof(ph_gpu_args)}};
+                             .params = {args, args + kernel.bounds->params_bytes}};
+  for (unsigned i = 0; i < config->attribute_count; ++i) {
+    const cuda::LaunchAttribute& attribute = config->attributes[i];
+    if (attribute.id != cuda::LaunchAttribute::kClusterDimension) continue;
+    recorded.launch.cluster = static_cast<int>(attribute.value.cluster[0]);
+  }
   State& state = TheState();
   if (state.recording != nullptr) {
     state.recording->push_back(std::move(recorded));
     return cuda::kSuccess;
   }
   return RunLaunch(recorded);
+}
+
+cuda::Result TensorMapEncodeTiled(cuda::TensorMap* map, cuda::TensorMapType type, uint32_t rank, void* address,
+                                  const uint64_t* extents, const uint64_t* strides, const uint32_t* box,
+                                  const uint32_t*, int, cuda::TensorMapSwizzle swizzle, int, int) {
+  static_assert(sizeof(codegen::cuda::HostTensorMap) <= sizeof(cuda::TensorMap));
+  const auto made = codegen::cuda::MakeHostTensorMap(
+      {.address = address,
+       .element_bytes = type == cuda::kFloat32Elements ? 4 : 2,
+       .swizzle_bytes = swizzle == cuda::kNoSwizzle ? 0 : 16 << swizzle,
+       .extents = {extents, rank},
+       .strides = {strides, rank - 1},
+       .box = {box, rank}});
+  if (!made) return kInvalid;
+  std::memcpy(map, &*made, sizeof(*made));
+  return cuda::kSuccess;
 }
 
 cuda::Result ModuleLoadData(cuda::Module* module, const void* image) {
@@ -232,6 +254,7 @@ cuda::Driver MakeDriver() {
   };
   d.ModuleGetFunction = ModuleGetFunction;
   d.FuncSetAttribute = [](cuda::Function, int, int) { return cuda::kSuccess; };
+  d.TensorMapEncodeTiled = TensorMapEncodeTiled;
   d.LaunchKernelEx = LaunchKernelEx;
   d.StreamBeginCapture = [](cuda::Stream, int) {
     TheState().recording = new std::vector<RecordedLaunch>;

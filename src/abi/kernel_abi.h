@@ -74,9 +74,13 @@ struct ph_block_shape {
   int32_t threads;       /* of a block */
   int32_t blocks_per_sm; /* blocks for each multiprocessor, which share the tiles; 0: one block a tile */
   int64_t shared_bytes;  /* dynamic shared memory of a block */
+  int32_t cluster;       /* neighbouring blocks that run together and reach each other's memory; 0: none */
 };
 
-/* The one parameter of a generated CUDA kernel, by value. */
+/* The one parameter of a generated CUDA kernel, by value. Where the launch has tensor maps, they follow: 128
+ * bytes each, as the card's driver encodes them, from the next multiple of 64 on. */
+#define PH_TENSOR_MAP_BYTES 128
+#define PH_TENSOR_MAP_ALIGN 64
 #define PH_MOST_OPERANDS 16
 struct ph_gpu_args {
   void* operands[PH_MOST_OPERANDS]; /* device addresses */

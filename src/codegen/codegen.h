@@ -65,6 +65,7 @@ struct RegionLaunch {
   int64_t scratch_bytes = 0;
   program::BlockShape blocks{};
   std::vector<RegionOperand> operands;
+  std::vector<program::TensorMap> tensor_maps{};  // of weights, nodes and workspaces
 };
 
 // A buffer between the launches of a region, or, where it keeps its contents, from step to step (zeroed at

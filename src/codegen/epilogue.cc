@@ -21,7 +21,9 @@ template <class T> INLINE void StoreRun(T* p, VF v, int count) {
     StoreTail(p, v, count);
   }
 }
-INLINE Out* OutputAt(const ph_args* args, i64 row, i64 column) {
+)text";
+
+constexpr char kOutputAt[] = R"text(INLINE Out* OutputAt(const ph_args* args, i64 row, i64 column) {
   return Operand<Out>(args, kOut) + row * kOutStride + column;
 }
 )text";
@@ -159,12 +161,13 @@ void AddProductOperands(const Spec& spec, OperandList* operands) {
   }
 }
 
-std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target) {
+std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target, Runs runs) {
   std::string text;
   if (spec.epilogue == Epilogue::kRotaryAppend) {
     text += CachePrelude(CacheShapeOf(graph[spec.cache].type, target));
   }
-  text += kRuns;
+  if (runs == Runs::kOfVectors) text += kRuns;
+  text += kOutputAt;
   text += spec.parts[0].bias == ir::kNoNode ? kNoBias : kBias;
   text += FinishOf(spec.epilogue);
   return text;

@@ -38,11 +38,15 @@ std::string StageText(const Spec& spec);
 // Operands kWeight0.., kBias0.., kResidual, kRotary, kKeys, kValues, kOut that products and Finish use.
 void AddProductOperands(const Spec& spec, OperandList* operands);
 
+// Where LoadRun, LoadDependentRun and StoreRun, of the `count` first elements of a vector, come from.
+enum class Runs { kOfVectors, kOfTheDialect };
+
 // Before(args, row, part, column, count): what the epilogue of these columns reads beside the sums, as an
 // Early; it may be called before they are there. Finish(args, row, part, column, count, y0, y1, early): the
 // epilogue of `count` <= LANES neighbouring columns of a row. y0 are columns `column`.. of `part`; y1, where
 // the epilogue has two lists, the columns that go with them: the same of part 1 (silu_mul), those half a head
 // further (rotary_append).
-std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target);
+std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target,
+                       Runs runs = Runs::kOfVectors);
 
 }  // namespace preheat::codegen::matmul

@@ -146,6 +146,7 @@ class Lowering {
                                 .chunk = launch.chunk,
                                 .scratch_bytes = launch.scratch_bytes,
                                 .blocks = launch.blocks};
+      record.tensor_maps = launch.tensor_maps;
       for (const codegen::RegionOperand& operand : launch.operands) {
         record.operands.push_back(ToOperand(operand, workspaces));
       }

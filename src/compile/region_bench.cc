@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "compile/plausible.h"
+#include "session/tensor_maps.h"
 #include "sys/clock.h"
 #include "tensor/dtype.h"
 
@@ -55,6 +56,7 @@ struct RegionBench::Bound {
   struct Copy {
     std::vector<void*> operands;
     std::vector<ph_args> args;
+    std::vector<std::vector<device::TensorMap>> tensor_maps;
     std::vector<device::Launch> launches;
   };
   std::vector<Copy> copies;
@@ -151,6 +153,7 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
     for (const codegen::RegionLaunch& launch : candidate.code->launches) operands += launch.operands.size();
     copy.operands.reserve(operands);  // args point into it
     copy.args.reserve(candidate.code->launches.size());
+    copy.tensor_maps.reserve(candidate.code->launches.size());
     for (const codegen::RegionLaunch& launch : candidate.code->launches) {
       void* const* first = copy.operands.data() + copy.operands.size();
       for (const codegen::RegionOperand& operand : launch.operands) {
@@ -163,6 +166,7 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
                            .past = past_,
                            .capacity = capacity_,
                            .state = reinterpret_cast<ph_state*>(Address({.kind = Kind::kState}, 0))});
+      copy.tensor_maps.push_back(session::EncodeTensorMaps(device_, launch.tensor_maps, first, rows_));
       copy.launches.push_back(
           {.kernel = module.Entry(image, launch.entry),
            .stage = launch.stage_entry.empty() ? device::Kernel{} : module.Entry(image, launch.stage_entry),
@@ -170,7 +174,9 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
            .operands = static_cast<int64_t>(launch.operands.size()),
            .tiles = launch.tiles.Tiles(rows_, past_),
            .chunk = launch.chunk,
-           .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes}});
+           .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes,
+                      launch.blocks.cluster},
+           .tensor_maps = copy.tensor_maps.back()});
       device_.ReserveScratch(static_cast<size_t>(launch.scratch_bytes));
     }
   }

@@ -1,8 +1,14 @@
 #include "device/device.h"
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace preheat::device {
+
+TensorMap Device::EncodeTensorMap(const BoxTensor&) const {
+  throw base::MakeError(base::ErrorKind::kIncompatible, "{}: a program with tensor maps, which it has no copy engine for",
+                        id());
+}
 
 std::unique_ptr<Recording> Device::Record(std::span<const Launch>) {
   CHECK(false);

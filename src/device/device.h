@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "abi/kernel_abi.h"
+#include "tensor/dtype.h"
 
 namespace preheat::device {
 
@@ -29,6 +30,24 @@ struct Kernel {
 
   explicit operator bool() const { return host != nullptr || device != nullptr; }
   bool operator==(const Kernel&) const = default;
+};
+
+// A tensor in device memory as a card's copy engine reads it: boxes of elements, zeros outside of the extents.
+struct BoxTensor {
+  struct Dim {
+    int64_t extent = 0;
+    int64_t stride_bytes = 0;
+    int box = 1;
+  };
+  const void* address = nullptr;
+  tensor::DType element = tensor::DType::kBf16;
+  int swizzle_bytes = 0;  // as program::TensorMap has it
+  std::vector<Dim> dims;  // the innermost first
+};
+
+// The same as kernels take it.
+struct alignas(PH_TENSOR_MAP_ALIGN) TensorMap {
+  std::byte bytes[PH_TENSOR_MAP_BYTES] = {};
 };
 
 // One kernel over a range of tiles.
@@ -43,6 +62,7 @@ struct Launch {
   // Tiles claimed at a time. 0: the device chooses about eight claims a thread. CPUs only.
   int64_t chunk = 0;
   ph_block_shape blocks{};  // devices of blocks of threads only
+  std::span<const TensorMap> tensor_maps{};
 };
 
 // Machine code that is ready to call; unloaded by its destructor: no launch may be under way then.
@@ -132,6 +152,9 @@ class Device {
   // Copies to and from device memory, in order with what runs. Read waits for all that was run before.
   virtual void Write(void* to, std::span<const std::byte> from) = 0;
   virtual void Read(std::span<std::byte> to, const void* from) = 0;
+
+  // Throws kIncompatible on a device without such a copy engine, or where the tensor is none that it can read.
+  virtual TensorMap EncodeTensorMap(const BoxTensor& tensor) const;
 
   // Gives each thread at least this much scratch, 64-byte aligned, kept until the device goes.
   // REQUIRES: no Run is under way.

@@ -32,6 +32,9 @@ constexpr int64_t kMaxItems = 1 << 20;
 constexpr int64_t kMaxThreads = 1024;  // of a block, on any card
 constexpr int64_t kMaxBlocksPerSm = 64;
 constexpr int64_t kMaxSharedBytes = 1 << 20;
+constexpr int64_t kMaxCluster = 16;
+constexpr int64_t kMaxBox = 256;  // of a dimension
+constexpr int64_t kMaxStrideBytes = int64_t{1} << 40;
 
 constexpr std::array<std::string_view, 3> kPerNames = {"step", "rows", "positions"};
 constexpr std::array<std::string_view, 9> kKindNames = {
@@ -59,6 +62,19 @@ void Write(JsonWriter& out, const Extent& extent) {
   out.EndArray();
 }
 
+void Write(JsonWriter& out, const TensorMap& map) {
+  out.StartArray();
+  out.Int(map.operand), Put(out, tensor::ShortName(map.element)), out.Int(map.swizzle_bytes);
+  out.StartArray();
+  for (const TensorMap::Dim& dim : map.dims) {
+    out.StartArray();
+    out.Int64(dim.extent), out.Int64(dim.stride_bytes), out.Int(dim.box);
+    out.EndArray();
+  }
+  out.EndArray();
+  out.EndArray();
+}
+
 void Write(JsonWriter& out, const Launch& launch) {
   out.StartObject();
   out.Key("region"), Put(out, launch.region);
@@ -72,6 +88,7 @@ void Write(JsonWriter& out, const Launch& launch) {
   out.Key("scratch_bytes"), out.Int64(launch.scratch_bytes);
   out.Key("blocks"), out.StartArray();
   out.Int(launch.blocks.threads), out.Int(launch.blocks.blocks_per_sm), out.Int64(launch.blocks.shared_bytes);
+  out.Int(launch.blocks.cluster);
   out.EndArray();
   out.Key("operands"), out.StartArray();
   for (const Operand& operand : launch.operands) {
@@ -80,6 +97,9 @@ void Write(JsonWriter& out, const Launch& launch) {
     Put(out, NameOf(kAccessNames, operand.access));
     out.EndArray();
   }
+  out.EndArray();
+  out.Key("tensor_maps"), out.StartArray();
+  for (const TensorMap& map : launch.tensor_maps) Write(out, map);
   out.EndArray();
   out.Key("constants"), out.StartArray();
   for (int64_t constant : launch.constants) out.Int64(constant);
@@ -159,6 +179,13 @@ Extent ReadExtent(const Reader& in) {
           in.Item(2).Int(0, kMaxBytesPerRow)};
 }
 
+tensor::DType ReadDType(const Reader& in) {
+  const std::string text = in.Text();
+  const auto dtype = tensor::ParseDType(text);
+  if (!dtype || tensor::ShortName(*dtype) != text) in.Fail("is an unknown type");
+  return *dtype;
+}
+
 bool IsCode(std::string_view code) {
   if (code.starts_with(kLibraryPrefix)) return code.size() > kLibraryPrefix.size();
   return code.size() == 64 && code.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -195,8 +222,55 @@ Operand ReadOperand(const Reader& in, const Program& program) {
   return operand;
 }
 
+// Whether all that the map covers lies in its operand, whatever the number of rows.
+bool LiesInside(const TensorMap& map, const Operand& operand, const Program& program) {
+  const auto index = static_cast<size_t>(operand.index);
+  int64_t fixed = static_cast<int64_t>(tensor::Bytes(map.element));  // from the first element to behind the last
+  int64_t per_row = 0;
+  for (const TensorMap::Dim& dim : map.dims) {
+    if (dim.extent == 0) {
+      per_row += dim.stride_bytes;
+      continue;
+    }
+    int64_t reach = 0;
+    if (__builtin_mul_overflow(dim.extent - 1, dim.stride_bytes, &reach) || reach > kMaxBytes) return false;
+    fixed += reach;
+  }
+  if (operand.kind == Operand::Kind::kBuffer) {
+    const Extent& extent = program.buffers[index].extent;
+    return per_row <= extent.per_row && fixed <= extent.fixed + extent.per_row;
+  }
+  const Weight& weight = program.weights[index];
+  auto bytes = static_cast<int64_t>(tensor::Bytes(weight.dtype));
+  for (const int64_t size : weight.shape) bytes *= size;
+  return per_row == 0 && fixed <= bytes;
+}
+
+TensorMap ReadTensorMap(const Reader& in, const std::vector<Operand>& operands, const Program& program) {
+  in.ExpectSize(4);
+  TensorMap map;
+  map.operand = static_cast<int>(in.Item(0).Int(0, static_cast<int64_t>(operands.size()) - 1));
+  const Operand& operand = operands[static_cast<size_t>(map.operand)];
+  if (operand.kind != Operand::Kind::kWeight && operand.kind != Operand::Kind::kBuffer) {
+    in.Fail("is of neither a weight nor a buffer");
+  }
+  map.element = ReadDType(in.Item(1));
+  map.swizzle_bytes = static_cast<int>(in.Item(2).Int(0, 128));
+  const Reader dims = in.Item(3);
+  for (rapidjson::SizeType i = 0; i < dims.Size(TensorMap::kMostDims); ++i) {
+    const Reader dim = dims.Item(i);
+    dim.ExpectSize(3);
+    map.dims.push_back({.extent = dim.Item(0).Int(0, kMaxCount),
+                        .stride_bytes = dim.Item(1).Int(1, kMaxStrideBytes),
+                        .box = static_cast<int>(dim.Item(2).Int(1, kMaxBox))});
+  }
+  if (map.dims.empty()) in.Fail("has no dimensions");
+  if (!LiesInside(map, operand, program)) in.Fail("reaches out of its operand");
+  return map;
+}
+
 Launch ReadLaunch(const Reader& in, const Program& program) {
-  in.ExpectMembers(10);
+  in.ExpectMembers(11);
   Launch launch;
   launch.region = in.Member("region").Text();
   launch.code = in.Member("code").Text();
@@ -212,13 +286,18 @@ Launch ReadLaunch(const Reader& in, const Program& program) {
   launch.chunk = in.Member("chunk").Int(1, kMaxCount);
   launch.scratch_bytes = in.Member("scratch_bytes").Int(0, kMaxBytes);
   const Reader blocks = in.Member("blocks");
-  blocks.ExpectSize(3);
+  blocks.ExpectSize(4);
   launch.blocks = {.threads = static_cast<int>(blocks.Item(0).Int(0, kMaxThreads)),
                    .blocks_per_sm = static_cast<int>(blocks.Item(1).Int(0, kMaxBlocksPerSm)),
-                   .shared_bytes = blocks.Item(2).Int(0, kMaxSharedBytes)};
+                   .shared_bytes = blocks.Item(2).Int(0, kMaxSharedBytes),
+                   .cluster = static_cast<int>(blocks.Item(3).Int(0, kMaxCluster))};
   const Reader operands = in.Member("operands");
   for (rapidjson::SizeType i = 0; i < operands.Size(); ++i) {
     launch.operands.push_back(ReadOperand(operands.Item(i), program));
+  }
+  const Reader tensor_maps = in.Member("tensor_maps");
+  for (rapidjson::SizeType i = 0; i < tensor_maps.Size(TensorMap::kMost); ++i) {
+    launch.tensor_maps.push_back(ReadTensorMap(tensor_maps.Item(i), launch.operands, program));
   }
   const Reader constants = in.Member("constants");
   for (rapidjson::SizeType i = 0; i < constants.Size(); ++i) {
@@ -232,9 +311,7 @@ Weight ReadWeight(const Reader& in) {
   Weight weight;
   weight.name = in.Item(0).Text();
   if (weight.name.empty()) in.Fail("has no name");
-  const auto dtype = tensor::ParseDType(in.Item(1).Text());
-  if (!dtype || tensor::ShortName(*dtype) != in.Item(1).Text()) in.Fail("is of an unknown type");
-  weight.dtype = *dtype;
+  weight.dtype = ReadDType(in.Item(1));
   const Reader shape = in.Item(2);
   int64_t bytes = 8;
   for (rapidjson::SizeType i = 0; i < shape.Size(8); ++i) {

@@ -105,6 +105,26 @@ struct Operand {
   bool operator==(const Operand&) const = default;
 };
 
+// An operand as a card's copy engine reads it: boxes of elements, brought into shared memory row by row. Elements that
+// lie outside of the extents come as zeros.
+struct TensorMap {
+  // Most that a launch has, and most dimensions of one.
+  static constexpr int kMost = 8, kMostDims = 5;
+  struct Dim {
+    int64_t extent = 0;  // 0: the most rows that the step can be given
+    int64_t stride_bytes = 0;
+    int box = 1;  // elements of a box
+
+    bool operator==(const Dim&) const = default;
+  };
+  int operand = 0;  // index into Launch::operands: a weight or a buffer
+  tensor::DType element = tensor::DType::kBf16;
+  int swizzle_bytes = 0;  // 16-byte pieces of so many bytes change places from row to row; 0: none
+  std::vector<Dim> dims;  // the innermost, whose elements lie side by side, first
+
+  bool operator==(const TensorMap&) const = default;
+};
+
 // Before a module's name in Launch::code.
 inline constexpr std::string_view kLibraryPrefix = "library:";
 
@@ -113,6 +133,7 @@ struct BlockShape {
   int threads = 0;
   int blocks_per_sm = 0;  // 0: one block a tile
   int64_t shared_bytes = 0;
+  int cluster = 0;
 
   bool operator==(const BlockShape&) const = default;
 };
@@ -127,6 +148,7 @@ struct Launch {
   int64_t scratch_bytes = 0;
   BlockShape blocks{};
   std::vector<Operand> operands;
+  std::vector<TensorMap> tensor_maps;  // behind the operands, for the kernel
   std::vector<int64_t> constants;  // for library kernels: shapes; generated code has them compiled in
 
   bool operator==(const Launch&) const = default;

@@ -36,6 +36,8 @@ Program Sample() {
                 .constants = {}};
   launch.operands = {{Operand::Kind::kWeight, 0, Operand::Access::kRead},
                      {Operand::Kind::kBuffer, 0, Operand::Access::kReadWrite}};
+  launch.tensor_maps = {{.operand = 0, .swizzle_bytes = 64, .dims = {{32, 2, 32}, {64, 64, 8}}},
+                        {.operand = 1, .element = tensor::DType::kF32, .dims = {{32, 4, 16}, {0, 128, 7}}}};
   program.segments = {{1, {launch}}, {2, {launch, launch}}};
   return program;
 }
@@ -123,6 +125,15 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
       {"[1,\"step\",1]", "[1,\"step\",0]", "expected 1 to"},
       {"\"last\"", "\"first\"", "unknown word"},
       {"\"scale\":1.0", "\"scale\":1e39", "no fp32 number"},
+      {"[0,\"bf16\",64,", "[2,\"bf16\",64,", "tensor_maps[0][0] is 2: expected 0 to 1"},
+      {"[0,\"bf16\",64,", "[0,\"bf17\",64,", "unknown type"},
+      {"[64,64,8]", "[65,64,8]", "tensor_maps[0] reaches out of its operand"},
+      {"[64,64,8]", "[4294967296,1099511627776,8]", "reaches out of its operand"},
+      {"[64,64,8]", "[0,64,8]", "reaches out of its operand"},
+      {"[64,64,8]", "[64,64,257]", "expected 1 to 256"},
+      {"[0,128,7]", "[0,132,7]", "tensor_maps[1] reaches out of its operand"},
+      {"[[32,4,16],[0,128,7]]", "[[49,4,16],[0,128,7]]", "reaches out of its operand"},
+      {"[[32,4,16],[0,128,7]]", "[]", "has no dimensions"},
       {"}]}]}", "}]}]", "is no JSON"},
   };
   for (const auto& [from, to, expected] : cases) {

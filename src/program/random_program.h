@@ -49,7 +49,8 @@ inline Program RandomProgram(std::mt19937_64& random) {
       launch.scratch_bytes = pick(0, 9999);
       launch.blocks = {.threads = static_cast<int>(pick(0, 1024)),
                        .blocks_per_sm = static_cast<int>(pick(0, 8)),
-                       .shared_bytes = pick(0, 9999)};
+                       .shared_bytes = pick(0, 9999),
+                       .cluster = static_cast<int>(pick(0, 8))};
       for (int64_t o = pick(0, 4); o > 0; --o) {
         launch.operands.push_back({Operand::Kind::kBuffer, static_cast<int>(pick(0, buffers - 1)),
                                    static_cast<Operand::Access>(pick(0, 2))});
@@ -58,6 +59,16 @@ inline Program RandomProgram(std::mt19937_64& random) {
                                  static_cast<int>(pick(0, static_cast<int64_t>(program.weights.size()) - 1)),
                                  Operand::Access::kRead});
       launch.operands.push_back({static_cast<Operand::Kind>(pick(2, 7)), 0, Operand::Access::kRead});
+      for (int64_t m = pick(0, 2); m > 0; --m) {
+        const auto weight = static_cast<int>(launch.operands.size()) - 2;
+        const program::Weight& of = program.weights[static_cast<size_t>(launch.operands[static_cast<size_t>(weight)].index)];
+        const auto bytes = static_cast<int64_t>(tensor::Bytes(of.dtype));
+        launch.tensor_maps.push_back({.operand = weight,
+                                      .element = of.dtype,
+                                      .swizzle_bytes = static_cast<int>(pick(0, 128)),
+                                      .dims = {{of.shape[1], bytes, static_cast<int>(pick(1, 256))},
+                                               {of.shape[0], bytes * of.shape[1], static_cast<int>(pick(1, 256))}}});
+      }
       for (int64_t c = pick(0, 3); c > 0; --c) launch.constants.push_back(pick(INT64_MIN, INT64_MAX));
       segment.launches.push_back(std::move(launch));
     }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "session/tensor_maps.h"
 
 namespace preheat::session {
 namespace {
@@ -15,9 +16,9 @@ std::string WeightName(const std::string& pattern, int64_t layer) {
 
 }  // namespace
 
-BoundProgram::BoundProgram(program::Program program, const Addresses& addresses, const Bindings& bindings,
-                           const KernelLookup& kernel)
-    : program_(std::move(program)) {
+BoundProgram::BoundProgram(program::Program program, int64_t most_rows, const device::Device& device,
+                           const Addresses& addresses, const Bindings& bindings, const KernelLookup& kernel)
+    : program_(std::move(program)), most_rows_(most_rows), device_(device) {
   size_t launches = 0;
   size_t operands = 0;
   for (const program::Segment& segment : program_.segments) {
@@ -26,11 +27,12 @@ BoundProgram::BoundProgram(program::Program program, const Addresses& addresses,
       operands += static_cast<size_t>(segment.repeat) * launch.operands.size();
     }
   }
-  // Launches point into args_, args_ into operands_: neither may move.
+  // Launches point into args_ and tensor_maps_, args_ into operands_: none may move.
   launches_.reserve(launches);
   records_.reserve(launches);
   args_.reserve(launches);
   operands_.reserve(operands);
+  tensor_maps_.reserve(launches);
   for (const program::Segment& segment : program_.segments) {
     for (int64_t layer = 0; layer < segment.repeat; ++layer) {
       for (const program::Launch& launch : segment.launches) {
@@ -52,6 +54,7 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
                    .past = 0,
                    .capacity = 0,
                    .state = addresses.state});
+  tensor_maps_.push_back(EncodeTensorMaps(device_, launch.tensor_maps, operands, most_rows_));
   launches_.push_back(
       {.kernel = kernel(launch, launch.entry),
        .stage = launch.stage_entry.empty() ? device::Kernel{} : kernel(launch, launch.stage_entry),
@@ -59,7 +62,9 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
        .operands = static_cast<int64_t>(launch.operands.size()),
        .tiles = 0,
        .chunk = launch.chunk,
-       .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes}});
+       .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes,
+                  launch.blocks.cluster},
+       .tensor_maps = tensor_maps_.back()});
   records_.push_back(&launch);
 }
 

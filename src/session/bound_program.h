@@ -30,8 +30,9 @@ using KernelLookup = std::function<device::Kernel(const program::Launch& launch,
 
 class BoundProgram {
  public:
-  BoundProgram(program::Program program, const Addresses& addresses, const Bindings& bindings,
-               const KernelLookup& kernel);
+  // `most_rows`: that a step is given.
+  BoundProgram(program::Program program, int64_t most_rows, const device::Device& device, const Addresses& addresses,
+               const Bindings& bindings, const KernelLookup& kernel);
   BoundProgram(const BoundProgram&) = delete;
   BoundProgram& operator=(const BoundProgram&) = delete;
 
@@ -49,10 +50,13 @@ class BoundProgram {
                 const Bindings& bindings) const;
 
   program::Program program_;
+  int64_t most_rows_;
+  const device::Device& device_;
   std::vector<device::Launch> launches_;
   std::vector<const program::Launch*> records_;  // one for each of launches_
   std::vector<ph_args> args_;
   std::vector<void*> operands_;
+  std::vector<std::vector<device::TensorMap>> tensor_maps_;
 };
 
 }  // namespace preheat::session

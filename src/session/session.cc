@@ -105,7 +105,9 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
       }
     }
     addresses.own = AllocateOwn(program);
-    programs_.push_back(std::make_unique<BoundProgram>(std::move(program), addresses, bindings, kernel));
+    const int64_t most_rows = MostRows(program, options_);
+    programs_.push_back(
+        std::make_unique<BoundProgram>(std::move(program), most_rows, device_, addresses, bindings, kernel));
   }
   device_.ReserveScratch(scratch_bytes);
   Reset();

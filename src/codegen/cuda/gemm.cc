@@ -9,6 +9,7 @@
 #include "codegen/cuda/gemm_body.h"
 #include "codegen/cuda/prelude.h"
 #include "codegen/cuda/stage_body.h"
+#include "codegen/cuda/wgmma.h"
 #include "codegen/matmul_text.h"
 
 namespace preheat::codegen::cuda {
@@ -23,6 +24,7 @@ using program::Operand;
 using tensor::DType;
 
 constexpr int64_t kMma = 2, kWarp = 3;  // families
+constexpr size_t kWgmmaCandidates = 6;  // of shapes; each with two heads
 constexpr int kStageThreads = 128;
 constexpr int64_t kStepOfMma = 32, kStrideOfMma = 40;  // as in gemm_body.cc
 
@@ -38,9 +40,7 @@ int64_t Total(const Spec& spec) {
   return columns / 2;
 }
 
-// Tiles that give each multiprocessor something to do, as big as possible.
-Schedule MakeMma(const Spec& spec, int64_t tile_rows, int64_t tile_columns, int64_t stages) {
-  (void)spec;
+Schedule MakeMma(int64_t tile_rows, int64_t tile_columns, int64_t stages) {
   return {{"family", kMma}, {"tile_rows", tile_rows}, {"tile_columns", tile_columns}, {"stages", stages}};
 }
 
@@ -65,18 +65,32 @@ RegionOperand Workspace(Operand::Access access) {
 
 }  // namespace
 
-Schedule DefaultGemm(const ir::Graph&, const Spec& spec, const Target&, const StepShape& shape) {
+Schedule DefaultGemm(const ir::Graph&, const Spec& spec, const Target& target, const StepShape& shape) {
+  if (const auto region = WgmmaRegionOf(spec, target)) {
+    const std::vector<WgmmaNumbers> choices = WgmmaChoices(*region, shape, 1);
+    if (!choices.empty()) return ToSchedule(choices[0]);
+  }
   if (!CanMma(spec)) return {{"family", kWarp}};
-  return MakeMma(spec, shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
+  return MakeMma(shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
 }
 
 std::vector<Schedule> GemmCandidates(const ir::Graph& graph, const Spec& spec, const Target& target,
                                      const StepShape& shape) {
   std::vector<Schedule> candidates = {DefaultGemm(graph, spec, target, shape)};
+  if (const auto region = WgmmaRegionOf(spec, target)) {
+    candidates.clear();
+    for (WgmmaNumbers n : WgmmaChoices(*region, shape, kWgmmaCandidates)) {
+      candidates.push_back(ToSchedule(n));
+      n.w_head = n.w_head == n.w_slots ? (n.w_slots + 1) / 2 : n.w_slots;
+      candidates.push_back(ToSchedule(n));
+    }
+    if (!candidates.empty()) return candidates;
+    candidates.push_back(DefaultGemm(graph, spec, target, shape));
+  }
   if (!CanMma(spec)) return candidates;
   for (const int64_t rows : {64, 128}) {
     for (const int64_t columns : {64, 128}) {
-      const Schedule schedule = MakeMma(spec, rows, columns, 4);
+      const Schedule schedule = MakeMma(rows, columns, 4);
       if (std::find(candidates.begin(), candidates.end(), schedule) == candidates.end())
         candidates.push_back(schedule);
     }
@@ -113,12 +127,24 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
     text += stage.text() + StageWords(graph, spec, kStageThreads, 0) + kStageRowsKernel;
     operands.Add("kA", Workspace(Operand::Access::kRead));
   }
+  const int64_t total = Total(spec);
   matmul::AddProductOperands(spec, &operands);
   text += operands.text();
   text += matmul::ColumnsText(spec);
   text += fmt::format(
       "constexpr int kLists = {};\nconstexpr i64 kTotal = {};\nconstexpr bool kPairsInHeads = {};\n",
       Lists(spec), Total(spec), rotary);
+  if (schedule.at("family") == kWgmmaFamily) {
+    const auto region = WgmmaRegionOf(spec, target);
+    const auto shape = region ? WgmmaShape::Of(*region, ToWgmmaNumbers(schedule)) : std::nullopt;
+    CHECK(shape.has_value());
+    RegionLaunch& launch = code.launches.emplace_back();
+    launch.entry = "matmul";
+    launch.operands = operands.operands();
+    ShapeWgmmaLaunch(spec, *shape, {.operand = 0, .stride = staged.stride}, &launch);
+    code.source = text + WgmmaText(graph, spec, target, *shape);
+    return code;
+  }
   text += WarpWords(matmul::FinishText(spec, graph, target) +
                     fmt::format("constexpr i64 kPairDistance = {};\n", rotary ? spec.head_dim / 2 : 1));
   text += kColumnPlaces;
@@ -126,7 +152,6 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
   RegionLaunch& launch = code.launches.emplace_back();
   launch.entry = "matmul";
   launch.operands = operands.operands();
-  const int64_t total = Total(spec);
   if (mma) {
     const int64_t rows = schedule.at("tile_rows"), columns = schedule.at("tile_columns");
     const int64_t list_columns = columns / Lists(spec);

@@ -2,14 +2,14 @@
 //
 // x is staged by a launch of its own, a block a row, unless it lies ready. Then
 //   mma   bf16: a block takes a tile of rows and columns; both factors come to shared memory in pieces of 32
-//   along k,
-//         some of them under way while tensor cores (mma.sync) work on one; the sums go through shared memory
-//         to the epilogue, so that it sees neighbouring columns. Any card from sm_80.
+//         along k, some of them under way while tensor cores (mma.sync) work on one; the sums go through
+//         shared memory to the epilogue, so that it sees neighbouring columns. Any card from sm_80.
 //   warp  any type: a warp takes a column (of each list) and some rows. Correct, not fast.
+//   wgmma bf16 on sm_90a: wgmma.h.
 // Where columns come in pairs (gate and up; a rotary pair), half of a tile's columns are of the first list,
 // and half those that go with them.
 //
-// Schedule: family 2 mma, 3 warp; tile_rows, tile_columns; stages of k under way.
+// Schedule: family 2 mma, 3 warp, 4 wgmma (its own numbers); tile_rows, tile_columns; stages of k under way.
 #pragma once
 
 #include <vector>

@@ -58,6 +58,20 @@ struct HostCalls {
   void (*CopyBulk)(void* to, const void* from, unsigned bytes, unsigned long long* barrier,
                    unsigned long long policy, int line);
 
+  // Of sm_90a alone. An address in a cluster is a block's rank there and an offset in its memory.
+  unsigned (*AddressIn)(const void* p, int rank, int line);
+  void (*SyncCluster)(int line);
+  void (*ArriveAt)(unsigned barrier, int line);
+  void (*Send16)(unsigned to, const float* v, unsigned barrier, int line);
+  unsigned long long (*EvictLast)();
+  // `blocks` 0: to this block.
+  void (*CopyBox)(void* to, const void* map, const int* place, int dims, unsigned long long* barrier, unsigned blocks,
+                  unsigned long long policy, int line);
+  void (*FenceMatrices)(int line);
+  void (*CommitMatrices)(int line);
+  void (*WaitMatrices)(int open_groups, int line);
+  void (*MultiplyMatrices)(float* sums, int columns, unsigned long long a, unsigned long long b, bool add, int line);
+
   void (*MultiplyBf16)(float* d, const unsigned* a, const unsigned* b, int line);
   void (*LoadMatrices)(unsigned* r, const void* row, bool transposed, int line);
 };

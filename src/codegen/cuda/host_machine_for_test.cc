@@ -5,8 +5,10 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "codegen/cuda/host_reads_for_test.h"
 #include "codegen/cuda/host_runner_for_test.h"
 #include "codegen/cuda/machine.h"
+#include "codegen/cuda/machine_hopper.h"
 
 namespace preheat::codegen::cuda {
 namespace {
@@ -100,77 +102,6 @@ unsigned SharedAddress(const void* p, int line) {
 // ---- Global memory
 // -------------------------------------------------------------------------------------------
 
-enum class Reader { kStream, kEarlier, kDependent, kAsync, kBulk };
-
-const char* ReaderName(Reader reader) {
-  switch (reader) {
-    case Reader::kStream:
-      return "LoadStream";
-    case Reader::kEarlier:
-      return "LoadEarlier";
-    case Reader::kDependent:
-      return "LoadDependent";
-    case Reader::kAsync:
-      return "CopyAsync16";
-    case Reader::kBulk:
-      return "CopyBulk";
-  }
-  return "";
-}
-
-// Whether memory of `access` may be read so; "" if it may.
-std::string CheckAccess(Reader reader, HostAccess access, bool has_waited) {
-  const bool past_caches = reader != Reader::kStream;
-  switch (access) {
-    case HostAccess::kImmutable:
-      return "";
-    case HostAccess::kEarlier:
-      return past_caches ? "" : "of what an earlier step made";
-    case HostAccess::kDependent:
-      if (!past_caches || reader == Reader::kEarlier) return "of what another kernel made";
-      break;
-    case HostAccess::kWritten:
-      if (!past_caches || reader == Reader::kEarlier || reader == Reader::kBulk)
-        return "of what this launch writes";
-      break;
-  }
-  return has_waited ? "" : "of what another kernel made, before WaitDependencies";
-}
-
-std::string CheckRead(Reader reader, const void* p, size_t bytes) {
-  HostFiber& self = Self();
-  if (self.block->shared.Touches(p, bytes)) {
-    return fmt::format("{} of {}: it reads global memory", ReaderName(reader), self.block->shared.Name(p));
-  }
-  if (reader == Reader::kDependent && !self.has_waited) return "LoadDependent before WaitDependencies";
-  const std::vector<HostRange>& ranges = Runner().launch().ranges;
-  if (ranges.empty()) return "";
-  // The read may go over several ranges that lie side by side.
-  const auto* at = static_cast<const std::byte*>(p);
-  const std::byte* end = at + bytes;
-  while (at < end) {
-    const auto range = std::find_if(ranges.begin(), ranges.end(), [&](const HostRange& r) {
-      const auto* begin = static_cast<const std::byte*>(r.begin);
-      return at >= begin && at < begin + r.bytes;
-    });
-    if (range == ranges.end()) {
-      return fmt::format("{} of {} bytes at {}: {} is in no buffer of the launch", ReaderName(reader), bytes,
-                         p, static_cast<const void*>(at));
-    }
-    const std::string problem = CheckAccess(reader, range->access, self.has_waited);
-    if (!problem.empty()) {
-      return fmt::format("{} {}, at {}", ReaderName(reader), problem, static_cast<const void*>(at));
-    }
-    at = static_cast<const std::byte*>(range->begin) + range->bytes;
-  }
-  return "";
-}
-
-std::string CheckAligned(const char* name, const void* p, size_t bytes) {
-  if (reinterpret_cast<uintptr_t>(p) % bytes == 0) return "";
-  return fmt::format("{} of {} bytes at {}: misaligned", name, bytes, p);
-}
-
 Reader ReaderOf(HostLoad load) {
   switch (load) {
     case HostLoad::kStream:
@@ -187,7 +118,7 @@ void CheckLoad(HostLoad load, const void* p, int bytes, int line) {
   const Reader reader = ReaderOf(load);
   const auto size = static_cast<size_t>(bytes);
   Runner().FailIf(line, CheckAligned(ReaderName(reader), p, size));
-  Runner().FailIf(line, CheckRead(reader, p, size));
+  Runner().FailIf(line, CheckRead(Self(), reader, p, size));
   HostRun& run = Runner().run();
   (reader == Reader::kDependent ? run.dependent_bytes : run.stream_bytes) += bytes;
   if (reader == Reader::kDependent) Runner().MayYield();
@@ -234,7 +165,7 @@ PendingCopy CopyOf(void* to, const void* from, uint32_t bytes, int line) {
 std::string IssueAsync(void* to, const void* from, bool copy, int line) {
   HostFiber& self = Self();
   std::string problem = CheckAligned("CopyAsync16", from, 16);
-  if (problem.empty() && copy) problem = CheckRead(Reader::kAsync, from, 16);
+  if (problem.empty() && copy) problem = CheckRead(self, Reader::kAsync, from, 16);
   if (!problem.empty()) return problem;
   PendingCopy pending = CopyOf(to, copy ? from : nullptr, 16, line);
   problem = self.block->shared.Issue(pending);
@@ -307,7 +238,7 @@ unsigned long long EvictFirst() {
 
 std::string IssueBulk(void* to, const void* from, unsigned bytes, CopyBarriers::Word* barrier, int line) {
   if (from == nullptr) return "CopyBulk from a null pointer";
-  std::string problem = CheckRead(Reader::kBulk, from, bytes);
+  std::string problem = CheckRead(Self(), Reader::kBulk, from, bytes);
   return problem.empty() ? Self().block->barriers.Copy(barrier, CopyOf(to, from, bytes, line)) : problem;
 }
 
@@ -349,8 +280,8 @@ void LoadMatrices(unsigned* r, const void* row, bool transposed, int line) {
   Runner().MeetWarp(name, line, [transposed](HostWarp& all) { LoadMatricesOfWarp(all.load, transposed); });
 }
 
-HostCalls& Table() {
-  static HostCalls table = {
+HostCalls MakeTable() {
+  HostCalls table = {
       .thread = nullptr,
       .Trap = Trap,
       .Undefined = Undefined,
@@ -381,6 +312,7 @@ HostCalls& Table() {
       .MultiplyBf16 = MultiplyBf16,
       .LoadMatrices = LoadMatrices,
   };
+  AddHopperCalls(&table);
   return table;
 }
 
@@ -402,20 +334,31 @@ bool HostMachineIsInstrumented() {
 #endif
 }
 
+// What is before `end`, with `begin` to `end` replaced by an include of `names`.
+std::string Include(std::string_view unit, size_t begin, size_t end, std::string_view names) {
+  const std::string_view replaced = unit.substr(0, end);
+  const auto line = std::count(replaced.begin(), replaced.end(), '\n') + 1;
+  return fmt::format("{}\n#include \"codegen/cuda/{}\"\n#line {} \"unit.cu\"\n", unit.substr(0, begin), names, line);
+}
+
 std::string WithHostMachine(std::string_view unit) {
   const std::string_view machine = CudaMachine();
   const size_t begin = unit.find(machine);
   CHECK(begin != std::string_view::npos);
-  const std::string_view before = unit.substr(0, begin);
-  const std::string_view after = unit.substr(begin + machine.size());
-  const std::string_view replaced = unit.substr(0, begin + machine.size());
-  const auto line = std::count(replaced.begin(), replaced.end(), '\n') + 1;
-  return fmt::format("{}\n#include \"codegen/cuda/host_names_for_test.h\"\n#line {} \"unit.cu\"\n{}", before,
-                     line, after);
+  size_t end = begin + machine.size();
+  std::string text = Include(unit, begin, end, "host_names_for_test.h");
+  if (const size_t hopper = unit.find(kHopperBegin); hopper != std::string_view::npos) {
+    const size_t hopper_end = unit.find(kHopperEnd) + std::string_view(kHopperEnd).size();
+    const std::string between = Include(unit, hopper, hopper_end, "host_hopper_names_for_test.h");
+    text += between.substr(end);
+    end = hopper_end;
+  }
+  return text + std::string(unit.substr(end));
 }
 
 const HostCalls& HostCallTable() {
-  return Table();
+  static HostCalls table = MakeTable();
+  return table;
 }
 
 HostRun RunOnHost(const HostKernel& kernel, const HostLaunch& launch) {

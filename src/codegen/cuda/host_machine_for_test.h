@@ -10,6 +10,9 @@
 //               where another is in flight; a write or a LoadMatrices where a copy is in flight; a copy that
 //               nobody waited for
 //   barriers    one that was not made or fenced, was overwritten, has arrivals or bytes beside its counts
+//   clusters    what is sent to a block that has ended, or does not run yet; a tensor map that nobody made
+//   products    matrices that are outside of the block's memory, or that a copy is in flight to, at the last moment at
+//               which the product may be performed; lanes of a warp with different ones; sums that nobody waited for
 //   global      a misaligned address; one outside of `ranges`, or read in another way than its access allows;
 //   a
 //               LoadDependent* before WaitDependencies; a source that changes under a copy
@@ -17,7 +20,7 @@
 //   integer
 //               overflow, shifts too far; under AddressSanitizer its own checks
 // Reading too early (before a wait, a wrong parity, a slot refilled too early) gives NaN: a copy's
-// destination is NaN from its issue until the last moment at which it may be performed.
+// destination is NaN from its issue until the last moment at which it may be performed; so are a product's sums.
 //
 // Not found: plain accesses to global memory outside of any buffer, unless AddressSanitizer runs; a race that
 // no tried order shows; a fence that is missing, and stale caches (all writes are seen at once); whether
@@ -43,7 +46,7 @@ bool HostMachineRuns();
 // Whether AddressSanitizer is in this program, and so in units.
 bool HostMachineIsInstrumented();
 
-// A unit's text with CudaMachine() replaced by the host's names; lines keep their numbers.
+// A unit's text with CudaMachine() and HopperMachine() replaced by the host's names; lines keep their numbers.
 // REQUIRES: `unit` contains CudaMachine().
 std::string WithHostMachine(std::string_view unit);
 
@@ -72,6 +75,7 @@ struct HostLaunch {
   uint64_t seed = 0;
   // Blocks that run at the same time; kernels with a barrier over the grid need all.
   int resident_blocks = 1;
+  int cluster = 1;  // neighbouring blocks that always run at the same time
   // What Load* and copies may read; none: any address.
   std::vector<HostRange> ranges{};
   // Between fibers, about half a minute: a launch that goes on longer is an error.
@@ -95,6 +99,9 @@ struct HostKernel {
   void (*function)(const void* params) = nullptr;
   const HostBounds* bounds = nullptr;
 };
+
+// The names of HopperMachine(), part of the table.
+void AddHopperCalls(HostCalls* table);
 
 // What the unit's `host_calls` must point to.
 const HostCalls& HostCallTable();

@@ -14,6 +14,7 @@
 #include "codegen/cuda/cuda_unit_for_test.h"
 #include "codegen/cuda/host_kernels_for_test.h"
 #include "codegen/cuda/machine.h"
+#include "codegen/cuda/machine_hopper.h"
 #include "codegen/unit_for_test.h"
 #include "tensor/bf16.h"
 #include "tensor/f16.h"
@@ -27,8 +28,11 @@ constexpr uint64_t kSeeds[] = {0, 1, 2, 3, 4};
   if (!HostMachineRuns()) GTEST_SKIP() << "[SKIP] ThreadSanitizer does not know our fibers"
 
 TEST(HostMachine, BothMachinesHaveTheSameNames) {
-  std::ifstream file(PREHEAT_SOURCE_DIR "/src/codegen/cuda/host_names_for_test.h");
-  const std::string host{std::istreambuf_iterator<char>(file), {}};
+  std::string host;
+  for (const char* name : {"host_names_for_test.h", "host_hopper_names_for_test.h"}) {
+    std::ifstream file(std::string(PREHEAT_SOURCE_DIR "/src/codegen/cuda/") + name);
+    host += std::string{std::istreambuf_iterator<char>(file), {}};
+  }
   const auto names = [](const std::string& text) {
     std::set<std::string> found;
     std::istringstream lines(text);
@@ -48,7 +52,7 @@ TEST(HostMachine, BothMachinesHaveTheSameNames) {
     }
     return found;
   };
-  const std::set<std::string> on_card = names(std::string(CudaMachine()));
+  const std::set<std::string> on_card = names(std::string(CudaMachine()) + HopperMachine(64));
   const std::set<std::string> on_host = names(host);
   EXPECT_GT(on_card.size(), 60u);
   for (const std::string& name : on_card) EXPECT_TRUE(on_host.contains(name)) << name;

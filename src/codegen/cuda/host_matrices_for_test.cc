@@ -1,6 +1,13 @@
 #include "codegen/cuda/host_matrices_for_test.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
 
 namespace preheat::codegen::cuda {
 namespace {
@@ -60,6 +67,95 @@ void LoadMatricesOfWarp(const std::array<LoadMatricesLane, 32>& lanes, bool tran
       lanes[lane].r[matrix] = low | high << 16;
     }
   }
+}
+
+void OpenProducts::Issue(const PendingProduct& product) {
+  const auto found = std::ranges::find(sums_, product.sums, &Sums::place);
+  const auto count = static_cast<size_t>(product.columns / 2);
+  if (found == sums_.end()) {
+    sums_.push_back({product.sums, std::vector<float>(product.sums, product.sums + count), 1});
+    std::fill_n(product.sums, count, std::numeric_limits<float>::quiet_NaN());
+  } else {
+    ++found->products;
+  }
+  open_.push_back(product);
+}
+
+void OpenProducts::Commit() {
+  groups_.push_back(std::move(open_));
+  open_.clear();
+}
+
+std::vector<PendingProduct> OpenProducts::Close(int open) {
+  std::vector<PendingProduct> closed;
+  while (static_cast<int>(groups_.size()) > open) {
+    closed.insert(closed.end(), groups_.front().begin(), groups_.front().end());
+    groups_.erase(groups_.begin());
+  }
+  return closed;
+}
+
+float* OpenProducts::Hidden(const float* sums) {
+  return std::ranges::find(sums_, sums, &Sums::place)->values.data();
+}
+
+void OpenProducts::Done(const float* sums) {
+  const auto found = std::ranges::find(sums_, sums, &Sums::place);
+  CHECK(found != sums_.end());
+  if (--found->products > 0) return;
+  std::ranges::copy(found->values, found->place);
+  sums_.erase(found);
+}
+
+namespace {
+
+// Rows first .. first + count - 1 of a matrix, 16 of k, as floats [k][row].
+std::string ReadMatrix(uint64_t matrix, int first, int count, const SharedBuffer& shared, float* to) {
+  for (int row = first; row < first + count; ++row) {
+    for (uint64_t half = 0; half < 2; ++half) {
+      const uint64_t plain = matrix * 16 + static_cast<uint64_t>(row) * 128 + half * 16;
+      const uint64_t place = plain ^ ((plain >> 7 & 7) << 4);
+      const std::byte* at = shared.data() + place;
+      if (!shared.Contains(at, 16)) {
+        return fmt::format("MultiplyMatrices: a row at {}: outside of the block's memory", shared.Name(at));
+      }
+      if (shared.InFlight(at, 16)) {
+        return fmt::format("MultiplyMatrices: a row at {}: a copy is in flight to it", shared.Name(at));
+      }
+      uint16_t elements[8];
+      std::memcpy(elements, at, 16);
+      for (int i = 0; i < 8; ++i) {
+        to[(static_cast<int>(half) * 8 + i) * count + row - first] = LowBf16(elements[i]);
+      }
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group, const SharedBuffer& shared,
+                                   const std::array<float*, 32>& sums) {
+  constexpr int kRows = 16, kDepth = 16, kMostColumns = 256;
+  CHECK(product.columns <= kMostColumns);
+  float a[kDepth * kRows], b[kDepth * kMostColumns];
+  std::string problem = ReadMatrix(product.a, warp_in_group * kRows, kRows, shared, a);
+  if (problem.empty()) problem = ReadMatrix(product.b, 0, product.columns, shared, b);
+  if (!problem.empty()) return problem;
+  for (int row = 0; row < kRows; ++row) {
+    float totals[kMostColumns] = {};
+    const auto element = [&](int column) -> float& {
+      return sums[static_cast<size_t>(row % 8 * 4 + column % 8 / 2)][column / 8 * 4 + row / 8 * 2 + column % 2];
+    };
+    for (int column = 0; product.add && column < product.columns; ++column) totals[column] = element(column);
+    for (int k = 0; k < kDepth; ++k) {
+      for (int column = 0; column < product.columns; ++column) {
+        totals[column] += a[k * kRows + row] * b[k * product.columns + column];
+      }
+    }
+    for (int column = 0; column < product.columns; ++column) element(column) = totals[column];
+  }
+  return "";
 }
 
 }  // namespace preheat::codegen::cuda

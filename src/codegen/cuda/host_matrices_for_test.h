@@ -3,7 +3,12 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
+
+#include "codegen/cuda/host_shared_for_test.h"
 
 namespace preheat::codegen::cuda {
 
@@ -22,5 +27,46 @@ struct LoadMatricesLane {
   const void* row;
 };
 void LoadMatricesOfWarp(const std::array<LoadMatricesLane, 32>& lanes, bool transposed);
+
+// A MultiplyMatrices that was issued and may be performed at any time until it is waited for. Matrices are places in
+// shared memory, in units of 16 bytes.
+struct PendingProduct {
+  float* sums = nullptr;
+  int columns = 0;
+  uint64_t a = 0;
+  uint64_t b = 0;
+  bool add = false;
+  int line = 0;
+
+  bool SameAs(const PendingProduct& other) const {
+    return columns == other.columns && a == other.a && b == other.b && add == other.add && line == other.line;
+  }
+};
+// Products of a thread and the sums that they are made into: not a number from the first issue until all are waited for.
+class OpenProducts {
+ public:
+  void Issue(const PendingProduct& product);
+  void Commit();
+  // The groups that a wait for at most `open` closes, the oldest first.
+  std::vector<PendingProduct> Close(int open);
+  bool empty() const { return open_.empty() && groups_.empty(); }
+  // The sums as they are made, hidden from the thread.
+  float* Hidden(const float* sums);
+  // One product less on these sums; after the last they are the thread's again.
+  void Done(const float* sums);
+
+ private:
+  struct Sums {
+    float* place = nullptr;
+    std::vector<float> values;
+    int products = 0;
+  };
+  std::vector<PendingProduct> open_;
+  std::vector<std::vector<PendingProduct>> groups_;
+  std::vector<Sums> sums_;
+};
+// A warp's 16 rows of a product: each lane's sums. What is wrong with what it reads, or "".
+std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group, const SharedBuffer& shared,
+                                   const std::array<float*, 32>& sums);
 
 }  // namespace preheat::codegen::cuda

@@ -127,6 +127,9 @@ INLINE float Divide(float a, float b) {
 INLINE float PowerOfTwo(float x) {
   return HostCanonical(__builtin_exp2f(x));
 }
+INLINE float Reciprocal(float x) {
+  return HostCanonical(1 / x);
+}
 INLINE float FloatFromF16(u16 bits) {
   typedef short Halves __attribute__((vector_size(16)));
   typedef float Floats __attribute__((vector_size(16)));
@@ -164,6 +167,9 @@ INLINE T HostRead(HostLoad load, const void* p, int line) {
   return value;
 }
 INLINE Words4 LoadStream16(const void* p, int line = __builtin_LINE()) {
+  return HostRead<Words4>(HostLoad::kStream, p, line);
+}
+INLINE Words4 LoadConstant16(const void* p, int line = __builtin_LINE()) {
   return HostRead<Words4>(HostLoad::kStream, p, line);
 }
 INLINE Words4 LoadDependent16(const void* p, int line = __builtin_LINE()) {

@@ -26,12 +26,16 @@ HostCalls& MutableCallTable() {
 HostRunner* HostRunner::current_ = nullptr;
 
 HostRunner::HostRunner(const HostKernel& kernel, const HostLaunch& launch)
-    : kernel_(kernel), launch_(launch), params_(launch.params.begin(), launch.params.end()) {
+    : kernel_(kernel), launch_(launch), params_(launch.params.size() / sizeof(ParameterLine) + 1) {
+  std::ranges::copy(launch.params, params_[0].bytes);
   random_ = launch.seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
 }
 
 std::string HostRunner::Problem() const {
   if (launch_.grid < 1 || launch_.resident_blocks < 1) return "no blocks";
+  if (launch_.cluster < 1 || launch_.cluster > 16 || launch_.grid % launch_.cluster != 0) {
+    return fmt::format("{} blocks in clusters of {}", launch_.grid, launch_.cluster);
+  }
   if (launch_.threads < 32 || launch_.threads > 1024 || launch_.threads % 32 != 0) {
     return fmt::format("{} threads a block: whole warps, up to 1024", launch_.threads);
   }
@@ -49,8 +53,8 @@ std::string HostRunner::Problem() const {
     return fmt::format("{} threads and {} bytes of shared memory: no SM has room for {} blocks",
                        launch_.threads, launch_.shared_bytes, blocks);
   }
-  if (params_.size() != kernel_.bounds->params_bytes) {
-    return fmt::format("{} bytes of parameters, the kernel takes {}", params_.size(),
+  if (launch_.params.size() != kernel_.bounds->params_bytes) {
+    return fmt::format("{} bytes of parameters, the kernel takes {}", launch_.params.size(),
                        kernel_.bounds->params_bytes);
   }
   return "";
@@ -63,12 +67,14 @@ HostRun HostRunner::Run() {
   }
   CHECK(current_ == nullptr);
   current_ = this;
-  order_.resize(static_cast<size_t>(launch_.grid));
+  order_.resize(static_cast<size_t>(launch_.grid / launch_.cluster));
   std::iota(order_.begin(), order_.end(), 0);
   if (launch_.seed != 0) {
     for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[Random() % i]);
   }
-  slots_.resize(static_cast<size_t>(std::min(launch_.grid, launch_.resident_blocks)));
+  const int blocks = std::min(launch_.grid, launch_.resident_blocks);
+  clusters_.resize(static_cast<size_t>((blocks + launch_.cluster - 1) / launch_.cluster));
+  slots_.resize(clusters_.size() * static_cast<size_t>(launch_.cluster));
   while (run_.error.empty()) {
     StartBlocks();
     if (ready_.empty() && !Unblock()) break;
@@ -99,16 +105,26 @@ HostRunner::~HostRunner() {
 }
 
 void HostRunner::StartBlocks() {
-  for (size_t slot = 0;
-       slot < slots_.size() && started_ < order_.size() && alive_blocks_ < static_cast<int>(slots_.size());
-       ++slot) {
-    if (slots_[slot] == nullptr) slots_[slot] = std::make_unique<HostBlock>();
-    if (slots_[slot]->alive == 0) StartBlock(*slots_[slot], static_cast<int>(slot));
+  for (size_t c = 0;
+       c < clusters_.size() && started_ < order_.size() && alive_blocks_ < static_cast<int>(slots_.size()); ++c) {
+    HostCluster& cluster = clusters_[c];
+    const bool busy =
+        std::ranges::any_of(cluster.blocks, [](const HostBlock* block) { return block->alive > 0; });
+    if (busy) continue;
+    const int first = order_[started_++] * launch_.cluster;
+    cluster.blocks.clear();
+    for (int rank = 0; rank < launch_.cluster; ++rank) {
+      const size_t slot = c * static_cast<size_t>(launch_.cluster) + static_cast<size_t>(rank);
+      if (slots_[slot] == nullptr) slots_[slot] = std::make_unique<HostBlock>();
+      slots_[slot]->cluster = &cluster;
+      cluster.blocks.push_back(slots_[slot].get());
+      StartBlock(*slots_[slot], static_cast<int>(slot), first + rank);
+    }
   }
 }
 
-void HostRunner::StartBlock(HostBlock& block, int slot) {
-  block.index = order_[started_++];
+void HostRunner::StartBlock(HostBlock& block, int slot, int index) {
+  block.index = index;
   block.alive = launch_.threads;
   block.on_copy = 0;
   block.shared.Start(launch_.shared_bytes);
@@ -134,7 +150,7 @@ void HostRunner::FiberEntry() {
   HostRunner& runner = current();
   EnterFiber(runner.runner_);
   HostFiber& self = runner.fiber();
-  runner.kernel_.function(runner.params_.data());
+  runner.kernel_.function(runner.params_[0].bytes);
   self.state = HostFiber::State::kEnded;
   LeaveFiber(self.fiber, runner.runner_);
 }
@@ -150,7 +166,10 @@ void HostRunner::Finish(HostFiber& fiber) {
     if (group.empty()) continue;
     return SetError(fiber, group[0].line, "the thread ended while this copy of its was in flight");
   }
-  if (--block.alive > 0) return;
+  if (!fiber.products.empty()) return SetError(fiber, 0, "the thread ended and had not waited for its products");
+  --block.alive;
+  ReleaseCluster(*block.cluster);
+  if (block.alive > 0) return;
   --alive_blocks_;
   if (std::string damage = block.shared.Damage(); !damage.empty()) return SetError(fiber, 0, damage);
   for (const CopyBarriers::Barrier& barrier : block.barriers.all()) {
@@ -290,6 +309,27 @@ void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
   if (launch_.seed == 0) return;
   MakeReady(self);
   SwitchFiber(self.fiber, runner_);
+}
+
+bool HostRunner::ReleaseCluster(HostCluster& cluster) {
+  size_t threads = 0;
+  for (const HostBlock* block : cluster.blocks) threads += static_cast<size_t>(block->alive);
+  if (cluster.waiting.empty() || cluster.waiting.size() < threads) return false;
+  for (HostFiber* thread : cluster.waiting) MakeReady(*thread);
+  cluster.waiting.clear();
+  return true;
+}
+
+void HostRunner::MeetCluster(int line) {
+  HostFiber& self = *running_;
+  self.name = "SyncCluster";
+  self.line = line;
+  self.block->cluster->waiting.push_back(&self);
+  if (ReleaseCluster(*self.block->cluster)) {
+    SwitchFiber(self.fiber, runner_);
+  } else {
+    WaitAs(HostFiber::State::kAtCluster);
+  }
 }
 
 void HostRunner::Poll(const char* name, const uint32_t* p, int line) {

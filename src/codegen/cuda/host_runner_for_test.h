@@ -28,6 +28,7 @@ struct HostFiber {
     kReady,
     kInWarp,     // for the other lanes
     kAtBarrier,  // SyncBlock, SyncNamed
+    kAtCluster,  // SyncCluster
     kOnCopy,     // WaitBarrier, TryWaitBarrier
     kPolling,    // LoadAcquire
     kEnded,
@@ -48,6 +49,7 @@ struct HostFiber {
   bool has_waited = false;               // WaitDependencies, by itself or by one that it met since
   std::vector<PendingCopy> open_copies;  // CopyAsync16 since the last CommitCopies
   std::vector<std::vector<PendingCopy>> closed_copies;  // groups, oldest first
+  OpenProducts products;
 
   int lane() const { return view.thread % 32; }
   int warp() const { return view.thread / 32; }
@@ -78,7 +80,14 @@ struct HostNamedBarrier {
   std::array<Place, 32> places{};  // of each warp
 };
 
+// Blocks that run together.
+struct HostCluster {
+  std::vector<HostBlock*> blocks;  // by rank
+  std::vector<HostFiber*> waiting;  // in SyncCluster
+};
+
 struct HostBlock {
+  HostCluster* cluster = nullptr;
   int index = 0;
   int alive = 0;    // threads that have not ended; 0: the slot is free
   int on_copy = 0;  // threads in kOnCopy
@@ -130,6 +139,7 @@ class HostRunner {
     return warp;
   }
   void MeetNamed(const char* name, int id, int threads, int line);
+  void MeetCluster(int line);
   // Until somebody changed something, or nobody else can go on.
   void Poll(const char* name, const uint32_t* p, int line);
   // Until the barrier passes `parity`, or, where `once`, time has passed. Whether it passes.
@@ -144,7 +154,9 @@ class HostRunner {
   // What is wrong with the launch itself, or "".
   std::string Problem() const;
   void StartBlocks();
-  void StartBlock(HostBlock& block, int slot);
+  void StartBlock(HostBlock& block, int slot, int index);
+  // Lets those go on that wait in SyncCluster, where nobody else is to come.
+  bool ReleaseCluster(HostCluster& cluster);
   void Finish(HostFiber& fiber);
   void SetError(const HostFiber& fiber, int line, const std::string& problem);
 
@@ -169,10 +181,14 @@ class HostRunner {
   const HostKernel& kernel_;
   const HostLaunch& launch_;
   HostRun run_;
-  std::vector<std::byte> params_;
-  std::vector<int> order_;  // of blocks
-  size_t started_ = 0;      // blocks
+  struct alignas(64) ParameterLine {
+    std::byte bytes[64];
+  };
+  std::vector<ParameterLine> params_;
+  std::vector<int> order_;  // of clusters
+  size_t started_ = 0;      // clusters
   std::vector<std::unique_ptr<HostBlock>> slots_;
+  std::vector<HostCluster> clusters_;  // of as many slots each
   int alive_blocks_ = 0;
   std::vector<std::pair<uint64_t, HostFiber*>> ready_;  // a heap, the least key first
   std::vector<HostFiber*> polling_;

@@ -73,7 +73,11 @@ std::string SharedBuffer::Issue(PendingCopy& copy) {
     return fmt::format("a copy of {} bytes to {}: another is in flight to the same bytes", copy.bytes,
                        Name(copy.to));
   }
+  if (copy.box && reinterpret_cast<uintptr_t>(copy.to) % 128 != 0) {
+    return fmt::format("a box to {}: it must begin at a multiple of 128", Name(copy.to));
+  }
   if (copy.from != nullptr) copy.source.assign(copy.from, copy.from + copy.bytes);
+  if (copy.box) copy.source = copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to));
   std::fill_n(copy.to, copy.bytes, kPoison);
   std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
               copy.bytes / kGranule, uint8_t{1});
@@ -87,12 +91,16 @@ std::string SharedBuffer::Perform(const PendingCopy& copy) {
     return fmt::format("{} was written while a copy was in flight to it, issued at line {}", Name(written),
                        copy.line);
   }
-  if (copy.from == nullptr) {
-    std::fill_n(copy.to, copy.bytes, std::byte{0});
-  } else if (std::memcmp(copy.from, copy.source.data(), copy.bytes) != 0) {
+  const bool changed = copy.from != nullptr
+                           ? std::memcmp(copy.from, copy.source.data(), copy.bytes) != 0
+                           : copy.box && copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to)) != copy.source;
+  if (changed) {
     return fmt::format("the source of the copy issued at line {} changed while it was in flight", copy.line);
+  }
+  if (copy.source.empty()) {
+    std::fill_n(copy.to, copy.bytes, std::byte{0});
   } else {
-    std::memcpy(copy.to, copy.from, copy.bytes);
+    std::memcpy(copy.to, copy.source.data(), copy.bytes);
   }
   std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
               copy.bytes / kGranule, uint8_t{0});

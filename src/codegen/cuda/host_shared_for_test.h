@@ -7,16 +7,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "codegen/cuda/host_boxes_for_test.h"
 
 namespace preheat::codegen::cuda {
 
 // A copy that was issued and not performed.
 struct PendingCopy {
   std::byte* to = nullptr;
-  const std::byte* from = nullptr;  // null: zeros
+  const std::byte* from = nullptr;  // null: zeros, or a box, or what `source` says from the begin
   uint32_t bytes = 0;
+  std::optional<HostBox> box{};
   std::vector<std::byte> source;  // as it was at the issue
   int line = 0;
   int thread = 0;
@@ -32,6 +36,7 @@ class SharedBuffer {
   void Start(int bytes);
 
   std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
   bool Contains(const void* p, size_t bytes) const;
   // Whether any of the bytes lies in the buffer.
   bool Touches(const void* p, size_t bytes) const;

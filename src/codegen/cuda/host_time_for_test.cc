@@ -122,6 +122,9 @@ std::string HostRunner::StateText(const HostFiber& fiber) const {
       return fmt::format("wait in {} at line {}, barrier {} with {} of {} threads", fiber.name, fiber.line,
                          fiber.named, barrier.waiting.size(), barrier.expected);
     }
+    case HostFiber::State::kAtCluster:
+      return fmt::format("wait in SyncCluster at line {}, with {} threads of the cluster", fiber.line,
+                         block.cluster->waiting.size());
     case HostFiber::State::kOnCopy: {
       std::string problem;
       const CopyBarriers::Barrier* barrier = block.barriers.Find(fiber.barrier, problem);
@@ -157,8 +160,8 @@ std::string HostRunner::DeadlockText() const {
     }
   }
   if (started_ < order_.size()) {
-    text += fmt::format("\n  {} blocks have not started: {} run at a time", order_.size() - started_,
-                        slots_.size());
+    text += fmt::format("\n  {} blocks have not started: {} run at a time",
+                        (order_.size() - started_) * static_cast<size_t>(launch_.cluster), slots_.size());
   }
   return text;
 }

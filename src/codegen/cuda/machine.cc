@@ -65,6 +65,12 @@ INLINE float PowerOfTwo(float x) {
   asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
   return r;
 }
+// 1 / x, to about 1 ulp.
+INLINE float Reciprocal(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
 INLINE float FloatFromF16(u16 bits) {
   float r;
   asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(bits));
@@ -92,6 +98,13 @@ INLINE u32 Bf16PairFromFloats(float low, float high) {
 INLINE Words4 LoadStream16(const void* p) {
   Words4 r;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r.w[0]), "=r"(r.w[1]), "=r"(r.w[2]), "=r"(r.w[3]) : "l"(p));
+  return r;
+}
+// What never changes and is small, by way of L1: others want it too.
+INLINE Words4 LoadConstant16(const void* p) {
+  Words4 r;
+  asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(r.w[0]), "=r"(r.w[1]), "=r"(r.w[2]), "=r"(r.w[3]) : "l"(p));
   return r;
 }

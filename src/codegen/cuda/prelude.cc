@@ -111,24 +111,26 @@ INLINE float WarpMax(float v) {
 
 constexpr char kTeamOpening[] = R"text(
 namespace team {{
-constexpr int kThreads = {0}, kElements = {1}, LANES = kThreads * kElements;
+constexpr int kThreads = {0}, LANES = kThreads * {1};
 INLINE float* Scratch() {{ return (float*)(SharedMemory() + {2}); }}
+INLINE int First() {{ return ThreadIndex() * {1}; }}
 )text";
 
-constexpr char kTeam[] = R"text(
+// Four neighbouring elements of a thread, from element First() of what the words are given.
+constexpr char kFour[] = R"text(
 struct VF {
-  float v[kElements];
+  float v[4];
 };
-#define TEAM_EACH(expression) \
+#define FOUR_EACH(expression) \
   VF r; \
-  UNROLL for (int i = 0; i < kElements; ++i) r.v[i] = expression; \
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = expression; \
   return r
-INLINE VF Splat(float x) { TEAM_EACH(x); }
-INLINE VF operator+(VF a, VF b) { TEAM_EACH(a.v[i] + b.v[i]); }
-INLINE VF operator*(VF a, VF b) { TEAM_EACH(Multiply(a.v[i], b.v[i])); }
-INLINE VF Fma(VF a, VF b, VF c) { TEAM_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
-#undef TEAM_EACH
-INLINE int First() { return ThreadIndex() * kElements; }
+INLINE VF Splat(float x) { FOUR_EACH(x); }
+INLINE VF operator+(VF a, VF b) { FOUR_EACH(a.v[i] + b.v[i]); }
+INLINE VF operator-(VF a, VF b) { FOUR_EACH(a.v[i] - b.v[i]); }
+INLINE VF operator*(VF a, VF b) { FOUR_EACH(Multiply(a.v[i], b.v[i])); }
+INLINE VF Fma(VF a, VF b, VF c) { FOUR_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
+#undef FOUR_EACH
 
 // Rows begin at multiples of 64 bytes, and so do weights: a thread's elements may be read at once.
 INLINE VF Load(const f32* p) {
@@ -154,24 +156,26 @@ INLINE VF LoadDependent(const f32* p) {
 }
 INLINE VF LoadDependent(const bf16* p) { return OfHalves(LoadDependent8(p + First()), p); }
 INLINE VF LoadDependent(const f16* p) { return OfHalves(LoadDependent8(p + First()), p); }
-template <class T> INLINE VF LoadTail(const T* p, int n) {
-  VF r;
-  UNROLL for (int i = 0; i < kElements; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
-  return r;
-}
-template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
-  VF r;
-  UNROLL for (int i = 0; i < kElements; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
-  return r;
-}
 INLINE void StoreElements(f32* p, VF v) { *(Words4*)(p + First()) = {{BitsOf(v.v[0]), BitsOf(v.v[1]), BitsOf(v.v[2]), BitsOf(v.v[3])}}; }
 INLINE void StoreElements(bf16* p, VF v) {
   *(Words2*)(p + First()) = {{Bf16PairFromFloats(v.v[0], v.v[1]), Bf16PairFromFloats(v.v[2], v.v[3])}};
 }
-template <class T> INLINE void StoreElementsTail(T* p, VF v, int n) {
-  UNROLL for (int i = 0; i < kElements; ++i) {
-    if (First() + i < n) Put(p + First() + i, v.v[i]);
-  }
+INLINE void StoreElements(f16* p, VF v) {
+  *(Words2*)(p + First()) = {{F16FromFloat(v.v[0]) | (u32)F16FromFloat(v.v[1]) << 16,
+                              F16FromFloat(v.v[2]) | (u32)F16FromFloat(v.v[3]) << 16}};
+}
+)text";
+
+constexpr char kTeam[] = R"text(
+template <class T> INLINE VF LoadTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
+  return r;
+}
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
+  return r;
 }
 // In all threads.
 INLINE float Sum(VF v) {
@@ -183,6 +187,29 @@ INLINE float Sum(VF v) {
   UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
   return total;
 }
+)text";
+
+// A run is a whole vector here.
+constexpr char kQuadOpening[] = R"text(
+namespace quad {
+constexpr int LANES = 4;
+INLINE int First() { return 0; }
+)text";
+constexpr char kQuad[] = R"text(
+INLINE VF Silu(VF x) {
+  UNROLL for (int i = 0; i < 4; ++i) x.v[i] = Multiply(x.v[i], Reciprocal(1.0f + Exp(-x.v[i])));
+  return x;
+}
+template <class T> INLINE VF LoadRun(const T* p, int) { return Load(p); }
+INLINE VF LoadRun(const f32* p, int) {
+  VF r;
+  Unpack(LoadConstant16(p), p, r.v);
+  return r;
+}
+template <class T> INLINE VF LoadDependentRun(const T* p, int) { return LoadDependent(p); }
+template <class T> INLINE void StoreRun(T* p, VF v, int) { StoreElements(p, v); }
+// Elements that a cache's rows have side by side.
+template <class T, class Address> INLINE void StoreEach(VF v, int, Address address) { StoreElements((T*)address(0), v); }
 )text";
 
 constexpr char kWarp[] = R"text(
@@ -227,9 +254,19 @@ int64_t TeamLanes(int threads) {
 
 std::string TeamWords(int threads, int64_t scratch_at, std::string_view body) {
   std::string text = fmt::format(kTeamOpening, threads, kTeamElements, scratch_at);
+  text += kFour;
   text += kTeam;
   text += body;
   text += "}  // namespace team\n";
+  return text;
+}
+
+std::string QuadWords(std::string_view body) {
+  std::string text = kQuadOpening;
+  text += kFour;
+  text += kQuad;
+  text += body;
+  text += "}  // namespace quad\n";
   return text;
 }
 

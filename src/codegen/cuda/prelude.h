@@ -3,7 +3,8 @@
 // The epilogues of products are the CPU's own text (matmul_text.h), written against vectors. Here a vector is
 // spread over threads: in namespace `warp` over the lanes of a warp, one element each, for finishing
 // neighbouring columns; in namespace `team` over all threads of a block, a few neighbouring elements each,
-// for staging a row. The same words then mean: each thread does its own elements, and Sum adds over threads.
+// for staging a row. In namespace `quad` each thread has a vector of its own, four neighbouring elements. The
+// same words then mean: each thread does its own elements, and Sum adds over threads.
 //
 // A unit is made of: CudaPrelude (types, elements, arguments), TeamWords and WarpWords around the shared
 // texts where they are needed, and a launcher (gemv, gemm, ...), which decides who runs which tile, what is
@@ -31,5 +32,7 @@ int64_t TeamLanes(int threads);
 
 // `body`, the finishing text of a product, with vectors over a warp's lanes.
 std::string WarpWords(std::string_view body);
+// The same with runs of the dialect, of four elements of each thread, that begin at multiples of four.
+std::string QuadWords(std::string_view body);
 
 }  // namespace preheat::codegen::cuda

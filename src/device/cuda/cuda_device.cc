@@ -66,6 +66,29 @@ class CudaCodeModule final : public CodeModule {
   std::vector<std::map<std::string, cuda::Function, std::less<>>> entries_;  // by image
 };
 
+constexpr size_t kMostDims = 5;  // of a tensor map, on any card
+constexpr size_t kMostTensorMaps = 8;
+
+// What a kernel is given: as much of it as it has parameters.
+struct KernelParameters {
+  ph_gpu_args args{};
+  TensorMap maps[kMostTensorMaps];
+};
+static_assert(offsetof(KernelParameters, maps) ==
+              (sizeof(ph_gpu_args) + PH_TENSOR_MAP_ALIGN - 1) / PH_TENSOR_MAP_ALIGN * PH_TENSOR_MAP_ALIGN);
+static_assert(sizeof(TensorMap) == sizeof(cuda::TensorMap));
+
+cuda::TensorMapType TypeOf(tensor::DType element) {
+  if (element == tensor::DType::kF32) return cuda::kFloat32Elements;
+  return element == tensor::DType::kF16 ? cuda::kFloat16Elements : cuda::kBfloat16Elements;
+}
+
+cuda::TensorMapSwizzle SwizzleOf(int bytes) {
+  if (bytes == 32) return cuda::kSwizzle32;
+  if (bytes == 64) return cuda::kSwizzle64;
+  return bytes == 128 ? cuda::kSwizzle128 : cuda::kNoSwizzle;
+}
+
 // Frees without knowing the device: the context is the process's, and stays as long as it.
 const Driver* freeing_driver = nullptr;
 
@@ -216,14 +239,41 @@ void CudaDevice::Read(std::span<std::byte> to, const void* from) {
   Finish();
 }
 
+TensorMap CudaDevice::EncodeTensorMap(const BoxTensor& tensor) const {
+  const auto refuse = [&](std::string_view why) {
+    throw MakeError(ErrorKind::kIncompatible, "{}: a program's tensor map {}; build the artifact again", id_,
+                    why);
+  };
+  if (info_.capability < 90) refuse("needs compute capability 9.0");
+  uint64_t extents[kMostDims], strides[kMostDims];
+  uint32_t box[kMostDims], steps[kMostDims];
+  const size_t rank = tensor.dims.size();
+  if (rank == 0 || rank > kMostDims) refuse("has no or too many dimensions");
+  if (!tensor::IsFloat(tensor.element)) refuse("is of no floating-point type");
+  for (size_t i = 0; i < rank; ++i) {
+    extents[i] = static_cast<uint64_t>(tensor.dims[i].extent);
+    if (i > 0) strides[i - 1] = static_cast<uint64_t>(tensor.dims[i].stride_bytes);
+    box[i] = static_cast<uint32_t>(tensor.dims[i].box);
+    steps[i] = 1;
+  }
+  TensorMap map;
+  const cuda::Result result = driver_.TensorMapEncodeTiled(
+      reinterpret_cast<cuda::TensorMap*>(&map), TypeOf(tensor.element), static_cast<uint32_t>(rank),
+      const_cast<void*>(tensor.address), extents, strides, box, steps, cuda::kNoInterleave,
+      SwizzleOf(tensor.swizzle_bytes), cuda::kPromoteTo256, cuda::kFillWithZeros);
+  if (result != cuda::kSuccess) refuse("is none that the driver takes");
+  return map;
+}
+
 void CudaDevice::Enqueue(const Launch& launch, bool first) {
   if (launch.tiles == 0) return;
   if (launch.kernel.host != nullptr) {  // a library's kernel puts its work into the stream itself
     launch.kernel.host(launch.args, 0, launch.tiles, nullptr);
     return;
   }
-  CHECK(launch.operands <= PH_MOST_OPERANDS);
-  ph_gpu_args args{};
+  CHECK(launch.operands <= PH_MOST_OPERANDS && launch.tensor_maps.size() <= kMostTensorMaps);
+  KernelParameters parameters;
+  ph_gpu_args& args = parameters.args;
   std::copy_n(launch.args->operands, launch.operands, args.operands);
   args.state = launch.args->state;
   args.rows = launch.args->rows;
@@ -234,20 +284,32 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   if (launch.blocks.blocks_per_sm > 0) {
     blocks = std::min<int64_t>(blocks, int64_t{launch.blocks.blocks_per_sm} * info_.multiprocessors);
   }
-  cuda::LaunchAttribute overlap{};
-  overlap.id = cuda::LaunchAttribute::kProgrammaticSerialization;
-  overlap.value.programmatic = 1;
+  const int64_t cluster = std::max(1, launch.blocks.cluster);
+  blocks = std::max(cluster, blocks / cluster * cluster);
+  std::ranges::copy(launch.tensor_maps, parameters.maps);
+  cuda::LaunchAttribute attributes[2] = {};
+  unsigned attribute_count = 0;
+  if (!first && info_.capability >= 90) {
+    cuda::LaunchAttribute& overlap = attributes[attribute_count++];
+    overlap.id = cuda::LaunchAttribute::kProgrammaticSerialization;
+    overlap.value.programmatic = 1;
+  }
+  if (cluster > 1) {
+    cuda::LaunchAttribute& clusters = attributes[attribute_count++];
+    clusters.id = cuda::LaunchAttribute::kClusterDimension;
+    clusters.value.cluster[0] = static_cast<unsigned>(cluster);
+    clusters.value.cluster[1] = clusters.value.cluster[2] = 1;
+  }
   cuda::LaunchConfig config;
   config.grid[0] = static_cast<unsigned>(blocks);
   config.block[0] = static_cast<unsigned>(launch.blocks.threads);
   config.shared_bytes = static_cast<unsigned>(launch.blocks.shared_bytes);
   config.stream = stream_;
-  const bool overlaps = !first && info_.capability >= 90;
-  config.attributes = overlaps ? &overlap : nullptr;
-  config.attribute_count = overlaps ? 1 : 0;
-  void* parameters[] = {&args};
+  config.attributes = attributes;
+  config.attribute_count = attribute_count;
+  void* pointers[] = {&parameters};
   driver_.Check(
-      driver_.LaunchKernelEx(&config, static_cast<cuda::Function>(launch.kernel.device), parameters, nullptr),
+      driver_.LaunchKernelEx(&config, static_cast<cuda::Function>(launch.kernel.device), pointers, nullptr),
       "starting a kernel");
 }
 

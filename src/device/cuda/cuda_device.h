@@ -51,6 +51,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Weights> PlaceWeights(std::vector<HostTensor> tensors) override;
   void Write(void* to, std::span<const std::byte> from) override;
   void Read(std::span<std::byte> to, const void* from) override;
+  TensorMap EncodeTensorMap(const BoxTensor& tensor) const override;
   void ReserveScratch(size_t) override {}
   void Run(std::span<const Launch> launches) override;
   void Finish() override;

@@ -80,6 +80,7 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   find(driver.ModuleUnload, "cuModuleUnload");
   find(driver.ModuleGetFunction, "cuModuleGetFunction");
   find(driver.FuncSetAttribute, "cuFuncSetAttribute");
+  find(driver.TensorMapEncodeTiled, "cuTensorMapEncodeTiled");
   find(driver.LaunchKernelEx, "cuLaunchKernelEx");
   find(driver.StreamBeginCapture, "cuStreamBeginCapture_v2");
   find(driver.StreamEndCapture, "cuStreamEndCapture");

@@ -40,6 +40,14 @@ inline constexpr unsigned kHostMapped = 2;          // CU_MEMHOSTALLOC_DEVICEMAP
 inline constexpr unsigned kHostPortable = 1;        // CU_MEMHOSTALLOC_PORTABLE
 inline constexpr int kCaptureThreadLocal = 1;       // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
+// As the driver encodes a tensor for the copy engine; aligned to 64 bytes.
+struct alignas(64) TensorMap {
+  uint64_t words[16];
+};
+enum TensorMapType : int { kFloat16Elements = 6, kFloat32Elements = 7, kBfloat16Elements = 9 };
+enum TensorMapSwizzle : int { kNoSwizzle = 0, kSwizzle32 = 1, kSwizzle64 = 2, kSwizzle128 = 3 };
+inline constexpr int kNoInterleave = 0, kPromoteTo256 = 3, kFillWithZeros = 0;
+
 struct LaunchAttribute {
   enum Id : int { kClusterDimension = 4, kProgrammaticSerialization = 6 };
   int id = 0;
@@ -96,6 +104,11 @@ struct Driver {
   Result (*ModuleUnload)(Module module);
   Result (*ModuleGetFunction)(Function* function, Module module, const char* name);
   Result (*FuncSetAttribute)(Function function, int attribute, int value);
+  // Extents, boxes and steps of all dimensions; strides in bytes of all but the first.
+  Result (*TensorMapEncodeTiled)(TensorMap* map, TensorMapType type, uint32_t rank, void* address,
+                                 const uint64_t* extents, const uint64_t* strides, const uint32_t* box,
+                                 const uint32_t* steps, int interleave, TensorMapSwizzle swizzle, int promotion,
+                                 int fill);
   Result (*LaunchKernelEx)(const LaunchConfig* config, Function function, void** parameters, void** extra);
   Result (*StreamBeginCapture)(Stream stream, int mode);
   Result (*StreamEndCapture)(Stream stream, Graph* graph);

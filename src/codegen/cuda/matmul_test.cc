@@ -1,0 +1,200 @@
+// Generated products for CUDA, run on the host, against a plain reference: every family, in orders that seeds
+// choose.
+#include "codegen/cuda/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "codegen/cuda/matmul_run_for_test.h"
+#include "codegen/cuda/wgmma.h"
+#include "codegen/matmul_reference_for_test.h"
+
+namespace preheat::codegen::cuda {
+namespace {
+
+#define SKIP_WITHOUT_FIBERS() \
+  if (!HostMachineRuns()) GTEST_SKIP() << "[SKIP] ThreadSanitizer does not know our fibers"
+
+const Target kHopper = ParseTarget("sm_90a");
+
+void CheckRun(const MatmulCase& c, const CudaUnitForTest& unit, const RegionCode& code, int64_t rows,
+              const CudaRun& how) {
+  const MatmulGraph g = MakeGraph(c);
+  MatmulData d(c, g, rows, c.epilogue == "rotary_append" ? 5 : 0);
+  SCOPED_TRACE(c.Name() + ", rows " + std::to_string(rows) + ", seed " + std::to_string(how.seed));
+  ASSERT_EQ(RunCuda(d, unit, code, how), "");
+  const Reference reference{d};
+  CheckOutput(d, reference);
+  if (!testing::Test::HasFatalFailure() && c.epilogue == "rotary_append") CheckCache(d, kHopper, reference);
+}
+
+struct WgmmaCase {
+  MatmulCase c;
+  WgmmaNumbers n;
+};
+
+// Every epilogue; each way in which blocks share; tiles that reach past the columns, k that is no multiple of
+// a step.
+std::vector<WgmmaCase> WgmmaCases() {
+  const MatmulCase store = {.k = 200, .columns = {104}, .x = DType::kBf16};
+  const MatmulCase add = {.epilogue = "add", .k = 320, .columns = {72}, .x = DType::kBf16, .bias = true};
+  const MatmulCase logits = {.k = 72, .columns = {200}, .logits = true};
+  const MatmulCase silu = {.prologue = "rms_norm",
+                           .epilogue = "silu_mul",
+                           .k = 136,
+                           .columns = {88, 88},
+                           .out = DType::kBf16,
+                           .bias = true};
+  const MatmulCase heads = {.prologue = "rms_norm",
+                            .epilogue = "rotary_append",
+                            .k = 136,
+                            .columns = {192, 64, 64},
+                            .out = DType::kBf16,
+                            .bias = true,
+                            .head_dim = 64};
+  const MatmulCase wide_heads = {.prologue = "rms_norm",
+                                 .epilogue = "rotary_append",
+                                 .k = 256,
+                                 .columns = {256, 128, 128},
+                                 .out = DType::kBf16,
+                                 .head_dim = 128};
+  return {
+      {store, {.rows = 64, .columns = 64, .warpgroups = 1}},
+      {store, {.rows = 128, .columns = 40, .share_x = 2, .w_slots = 3, .x_slots = 2, .w_head = 1}},
+      {add, {.rows = 64, .columns = 24, .warpgroups = 1, .split = 3, .w_slots = 2, .x_slots = 3}},
+      {add, {.rows = 128, .columns = 32, .split = 2, .share_w = 2, .w_slots = 3, .x_slots = 3, .w_head = 2}},
+      {logits, {.rows = 128, .columns = 96, .share_w = 2}},
+      {silu, {.rows = 64, .columns = 64, .warpgroups = 1, .w_slots = 3, .x_slots = 3}},
+      {silu, {.rows = 128, .columns = 96, .share_w = 2, .w_head = 1, .persistent = 1}},
+      {silu, {.rows = 128, .columns = 64, .share_x = 2, .split = 2}},
+      {heads, {.rows = 64, .columns = 128, .warpgroups = 1, .split = 2, .pairs = 32}},
+      {heads, {.rows = 128, .columns = 96, .share_w = 2, .w_slots = 3, .x_slots = 2, .pairs = 16}},
+      {wide_heads, {.rows = 256, .columns = 96, .w_slots = 3, .x_slots = 3, .w_head = 2, .pairs = 16}},
+      {wide_heads, {.rows = 128, .columns = 64, .share_x = 2, .w_slots = 3, .x_slots = 3, .pairs = 32}},
+  };
+}
+
+TEST(Wgmma, AgreesWithTheReferenceAtAnyNumberOfRows) {
+  SKIP_WITHOUT_FIBERS();
+  for (const WgmmaCase& each : WgmmaCases()) {
+    const MatmulGraph g = MakeGraph(each.c);
+    const Schedule schedule = ToSchedule(each.n);
+    SCOPED_TRACE(ToText(schedule));
+    const auto region = WgmmaRegionOf(*matmul::ReadSpec(g.graph, g.matmul), kHopper);
+    ASSERT_TRUE(region && WgmmaShape::Of(*region, each.n)) << each.c.Name();
+    const RegionCode code = matmul_region::Generate(g.graph, g.matmul, kHopper, {}, schedule);
+    const CudaUnitForTest unit(code.source);
+    ASSERT_EQ(unit.log(), "");
+    for (const int64_t rows : {1, 63, 64, 65, 127, 129, 300}) {
+      const uint64_t seed = static_cast<uint64_t>(rows) % 3;
+      CheckRun(each.c, unit, code, rows, {.seed = seed, .more_rows = 3});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// All seeds, and a cluster in each shape, on one awkward number of rows.
+TEST(Wgmma, IsRightInEveryOrder) {
+  SKIP_WITHOUT_FIBERS();
+  for (const WgmmaCase& each : WgmmaCases()) {
+    const MatmulGraph g = MakeGraph(each.c);
+    const RegionCode code = matmul_region::Generate(g.graph, g.matmul, kHopper, {}, ToSchedule(each.n));
+    const CudaUnitForTest unit(code.source);
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      CheckRun(each.c, unit, code, 130, {.seed = seed, .more_rows = 2});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Rows beside it, how a product is cut into tiles, and who shares what change no bit of a row; only the split
+// of the sum does.
+TEST(Wgmma, ARowHasTheSameBitsForEveryScheduleOfOneSplit) {
+  SKIP_WITHOUT_FIBERS();
+  const MatmulCase c = {.epilogue = "add", .k = 320, .columns = {72}, .x = DType::kBf16};
+  const MatmulGraph g = MakeGraph(c);
+  for (const int64_t split : {1, 2}) {
+    std::string first;
+    for (const WgmmaNumbers& n :
+         {WgmmaNumbers{.rows = 64, .columns = 40, .warpgroups = 1, .split = split},
+          WgmmaNumbers{.rows = 128, .columns = 72, .split = split, .share_w = 2},
+          WgmmaNumbers{.rows = 256, .columns = 24, .share_x = 2, .split = split, .w_slots = 4}}) {
+      const RegionCode code = matmul_region::Generate(g.graph, g.matmul, kHopper, {}, ToSchedule(n));
+      const CudaUnitForTest unit(code.source);
+      for (const int64_t rows : {17, 200}) {
+        MatmulData d(c, g, 200);
+        d.rows = rows;
+        ASSERT_EQ(RunCuda(d, unit, code, {.more_rows = 203 - rows}), "");
+        const std::string bytes(d.out.bytes.data(), static_cast<size_t>(17 * d.out.stride * 4));
+        if (first.empty()) first = bytes;
+        EXPECT_TRUE(bytes == first) << ToText(ToSchedule(n)) << ", rows " << rows;
+      }
+    }
+  }
+}
+
+struct Mutant {
+  const char* from;
+  const char* to;
+};
+
+// Broken in each way that one breaks such a kernel, it is caught: by an error, or by its numbers.
+TEST(Wgmma, BrokenIsCaught) {
+  SKIP_WITHOUT_FIBERS();
+  const MatmulCase c = {.epilogue = "add", .k = 704, .columns = {72}, .x = DType::kBf16};
+  const WgmmaNumbers numbers = {
+      .rows = 64, .columns = 32, .warpgroups = 1, .split = 2, .share_w = 2, .w_slots = 3};
+  const MatmulGraph g = MakeGraph(c);
+  const RegionCode right = matmul_region::Generate(g.graph, g.matmul, kHopper, {}, ToSchedule(numbers));
+  const Mutant mutants[] = {
+      {"      WaitBarrier(barriers.full_x + x.slot, x.parity);\n", ""},
+      {"      WaitBarrier(barriers.full_w + w.slot, w.parity);\n", ""},
+      {"WaitBarrier(barriers.empty_w + turn.slot, turn.parity);", ""},
+      {"WaitBarrier(barriers.empty_x + turn.slot, turn.parity);", ""},
+      {"WaitMatrices<1>();", "WaitMatrices<2>();"},
+      {"if (step > 0) hand_back();", "hand_back();"},
+      {"SyncCluster();  // all are done", "// all are done"},
+      {"if constexpr (kCluster > 1) SyncCluster();", ""},
+      {"WaitBarrier(barriers.exchanged, 0);", ""},
+      {"ExpectBytes(full, kXBytes);", "ExpectBytes(full, kXBytes / 2);"},
+      {"ExpectBytes(barriers.exchanged, BytesSentTo(job.split));", "ExpectBytes(barriers.exchanged, 16);"},
+      {"if (++slot == kSlots) {", "if (++slot > kSlots) {"},
+      {"      parity ^= 1;\n", ""},
+      {"slot + box * kBoxColumns * kRowBytes", "slot"},
+      {"CommitMatrices();", ""},
+      {"Advance(b, part * 32)", "Advance(b, part * 16)"},
+      {"group * kRowBlocks * 64 * kRowBytes", "(group + 1) * kRowBlocks * 64 * kRowBytes"},
+      {"  SyncWarp();\n}\n\n// Finishes", "}\n\n// Finishes"},
+      {"(mapless)", "(mapless)"},
+  };
+  for (const Mutant& mutant : mutants) {
+    RegionCode broken = right;
+    const size_t at = broken.source.find(mutant.from);
+    const bool none = std::string_view(mutant.from) == "(mapless)";
+    ASSERT_TRUE(none || at != std::string::npos) << mutant.from;
+    if (!none) broken.source.replace(at, std::strlen(mutant.from), mutant.to);
+    if (none) broken.launches.back().tensor_maps.pop_back();
+    const CudaUnitForTest unit(broken.source, {.flags = {"-Wno-error"}});
+    std::string caught;
+    for (uint64_t seed = 0; seed < 6 && caught.empty(); ++seed) {
+      MatmulData d(c, g, 100);
+      caught = RunCuda(d, unit, broken, {.seed = seed, .more_rows = 3});
+      const Reference reference{d};
+      for (int64_t row = 0; row < d.max_rows && caught.empty(); ++row) {
+        const std::vector<double> a = row < d.rows ? reference.Multiplicands(row) : std::vector<double>();
+        for (int64_t column = 0; column < d.out.stride && caught.empty(); ++column) {
+          const double y = d.out.At(row, column);
+          const bool there = row < d.rows && column < d.out.columns;
+          const Bounded expected = there ? reference.Output(a, row, column) : Bounded{};
+          if (there ? !(std::abs(y - expected.value) <= 2 * expected.error + 1e-6) : !std::isnan(y))
+            caught = "numbers";
+        }
+      }
+    }
+    EXPECT_NE(caught, "") << mutant.from;
+  }
+}
+
+}  // namespace
+}  // namespace preheat::codegen::cuda

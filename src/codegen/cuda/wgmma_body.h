@@ -1,0 +1,23 @@
+// The text of the wgmma kernels; wgmma.h says what they do. In this order.
+#pragma once
+
+namespace preheat::codegen::cuda {
+
+extern const char kWgmmaOpening[];
+// Which columns a block's tile has, where they lie in the weights, and which of its sums are finished
+// together: columns side by side; gate and up; pairs of columns in heads.
+extern const char kWgmmaPlainColumns[];
+extern const char kWgmmaListColumns[];
+extern const char kWgmmaHeadColumns[];
+
+// Vectors as sums lie in a warp's registers, for a finishing text in namespace fragment.
+extern const char kFragmentWords[];
+// From sums to the epilogue: straight from registers in fragments; or along rows, by way of shared memory, in
+// quads. Then the exchange of sums between blocks that share them.
+extern const char kWgmmaFinishFragments[];
+extern const char kWgmmaFinishRows[];
+extern const char kWgmmaFinishSlices[];
+
+extern const char kWgmmaKernel[];
+
+}  // namespace preheat::codegen::cuda

@@ -1,0 +1,191 @@
+// From a block's sums to the epilogue: the texts.
+#include "codegen/cuda/wgmma_body.h"
+
+namespace preheat::codegen::cuda {
+
+// Sixteen neighbouring columns of a row over four lanes: lane i of the four has columns 2 i, 2 i + 1, 8 + 2
+// i, 9 + 2 i, as sums lie in registers. All lanes of a warp run the words, also those whose row has no
+// columns (count 0).
+const char kFragmentWords[] = R"text(
+constexpr int LANES = 16;
+struct VF {
+  float v[4];
+};
+INLINE VF operator+(VF a, VF b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}}; }
+INLINE VF operator*(VF a, VF b) {
+  return {{Multiply(a.v[0], b.v[0]), Multiply(a.v[1], b.v[1]), Multiply(a.v[2], b.v[2]), Multiply(a.v[3], b.v[3])}};
+}
+INLINE VF Silu(VF x) {
+  UNROLL for (int i = 0; i < 4; ++i) x.v[i] = Multiply(x.v[i], Reciprocal(1.0f + Exp(-x.v[i])));
+  return x;
+}
+INLINE int ColumnOf(int i) { return Lane() % 4 * 2 + i / 2 * 8 + i % 2; }
+template <class T> INLINE VF LoadRun(const T* p, int count) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = ColumnOf(i) < count ? Get(p + ColumnOf(i)) : 0.0f;
+  return r;
+}
+// Lane i of four has words 2 i and 2 i + 1 of eight: a has the words i of the first four, b of the last.
+INLINE Words2 Gather(u32 a, u32 b) {
+  const bool top = Lane() & 2, odd = Lane() & 1;
+  const u32 other = ShuffleXor(top ? a : b, 2);
+  const u32 first = top ? other : a, second = top ? b : other;  // words Lane() & 1 and 2 further on, of one four
+  const u32 got = ShuffleXor(odd ? first : second, 1);
+  return {{odd ? got : first, odd ? second : got}};
+}
+INLINE u32 PairOf(const bf16*, float low, float high) { return Bf16PairFromFloats(low, high); }
+INLINE u32 PairOf(const f16*, float low, float high) { return F16FromFloat(low) | (u32)F16FromFloat(high) << 16; }
+template <class T> INLINE void StoreRun(T* p, VF v, int count) {
+  const Words2 words = Gather(PairOf(p, v.v[0], v.v[1]), PairOf(p, v.v[2], v.v[3]));
+  const int column = Lane() % 4 * 4;
+  if (column < count) *(Words2*)(p + column) = words;
+}
+INLINE void StoreRun(f32* p, VF v, int count) {
+  UNROLL for (int i = 0; i < 4; i += 2) {
+    if (ColumnOf(i) < count) *(Words2*)(p + ColumnOf(i)) = {{BitsOf(v.v[i]), BitsOf(v.v[i + 1])}};
+  }
+}
+)text";
+
+const char kWgmmaFinishFragments[] = R"text(
+// Finishes the items kFrom .. kTo - 1 of all the unit's rows. ready() returns when the sums are complete.
+template <int kFrom, int kTo, class Ready>
+INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready ready) {
+  ready();
+  UNROLL for (int n = 0; n < kRowBlocks * (kTo - kFrom); ++n) {
+    const int m = n / (kTo - kFrom), item = kFrom + n % (kTo - kFrom);
+    const float* const first = sums[m] + 4 * BlockOf(item, 0);
+    const float* const second = sums[m] + 4 * BlockOf(item, 2);
+    const int column = unit.column_tile * (kTileColumns / 2) + item * 16;
+    const int columns = !kRagged ? 16 : (int)Max(Min(kTotal - column, 16), 0);
+    UNROLL for (int h = 0; h < 2; ++h) {
+      const int row = unit.row + m * 64 + Lane() / 4 + 8 * h;
+      const fragment::VF y0 = {{first[2 * h], first[2 * h + 1], first[4 + 2 * h], first[5 + 2 * h]}};
+      const fragment::VF y1 = {{second[2 * h], second[2 * h + 1], second[4 + 2 * h], second[5 + 2 * h]}};
+      fragment::Finish(&job.args, row, 0, column, row < job.rows ? columns : 0, y0, y1, {});
+    }
+  }
+}
+)text";
+
+const char kWgmmaFinishRows[] = R"text(
+// A warp's sums of some items into its own memory, row by row.
+template <int kFrom, int kTo> INLINE void Stage(Sums& sums, const Unit& unit) {
+  u8* const to = unit.stage + Lane() / 4 * kPitch + Lane() % 4 * 8;
+  UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+    UNROLL for (int item = kFrom; item < kTo; ++item) {
+      UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+        UNROLL for (int h = 0; h < 2; ++h) {
+          const float* const two = sums[m] + 4 * BlockOf(item, b) + 2 * h;
+          *(Words2*)(to + (m * 16 + 8 * h) * kPitch + ((item - kFrom) * kItemBlocks + b) * 32) = {{BitsOf(two[0]), BitsOf(two[1])}};
+        }
+      }
+    }
+  }
+  SyncWarp();
+}
+
+// Finishes the items kFrom .. kTo - 1 of all the unit's rows, along rows: four columns of a list a lane. The sums lie so
+// that a lane has two columns of a row: straight from there, an access would touch eight lines for 256 bytes. ready()
+// returns when the sums are complete. What the epilogue reads beside them is asked for before, as far as there are
+// registers, and then as soon as the sums have left theirs. Little code: it runs once a launch, from a cold cache.
+template <int kFrom, int kTo, class Ready>
+INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready ready) {
+  constexpr int kQuads = kItemBlocks * 2 / kLists;  // of an item's row
+  constexpr int kPerRow = (kTo - kFrom) * kQuads;
+  constexpr int kRounds = kPerRow / 2, kAll = kRowBlocks * kRounds;  // of a warp: 16 rows, a quad a lane
+  // Registers that the sums leave, and that there are once the sums are gone.
+  constexpr int kFree = 144 - kRowBlocks * kTileColumns / 2, kFreeLater = 80;
+  constexpr int kEarly = (int)sizeof(quad::Early) >= 16 ? (int)sizeof(quad::Early) / 4 : 1;  // nothing, or vectors
+  constexpr int kSoon = kFree < 0 ? 0 : kFree / kEarly < kAll ? kFree / kEarly : kAll;
+  constexpr int kAhead = kFreeLater / kEarly < kAll ? kFreeLater / kEarly : kAll;
+  quad::Early early[kAll];
+  const auto row_in_unit = [](int n) { return (n % kRounds * 32 + Lane()) / kPerRow; };
+  const auto in_row = [](int n) { return (n % kRounds * 32 + Lane()) % kPerRow; };
+  const auto row_of = [&](int n) { return unit.row + n / kRounds * 64 + row_in_unit(n); };
+  const auto columns_of = [&](int n) { return ColumnsAt(unit.column_tile, kFrom + in_row(n) / kQuads, in_row(n) % kQuads); };
+  const auto ask = [&](int n) {
+    const Columns columns = columns_of(n);
+    early[n] = {};
+    if (row_of(n) < job.rows && columns.there) early[n] = quad::Before(&job.args, row_of(n), columns.part, columns.column, 4);
+  };
+  UNROLL for (int n = 0; n < kSoon; ++n) ask(n);
+  ready();
+  Stage<kFrom, kTo>(sums, unit);
+  UNROLL for (int n = kSoon; n < kAhead; ++n) ask(n);
+  UNROLL for (int n = 0; n < kAll; ++n) {
+    if (n + kAhead < kAll && n + kAhead >= kSoon) ask(n + kAhead);
+    const u8* const at = unit.stage + (n / kRounds * 16 + row_in_unit(n)) * kPitch +
+                         in_row(n) / kQuads * (kItemBlocks * 32) + in_row(n) % kQuads * 16;
+    quad::VF y0, y1 = {};
+    Unpack(*(const Words4*)at, (const f32*)0, y0.v);
+    if constexpr (kLists == 2) Unpack(*(const Words4*)(at + 64), (const f32*)0, y1.v);
+    const Columns columns = columns_of(n);
+    if (row_of(n) < job.rows && columns.there) {
+      quad::Finish(&job.args, row_of(n), columns.part, columns.column, 4, y0, y1, early[n]);
+    }
+  }
+}
+)text";
+
+const char kWgmmaFinishSlices[] = R"text(
+// Where blocks share sums, each finishes a slice of the items and sends the other slices to the blocks that finish them:
+// 16 bytes a lane and block of 8 columns.
+CONSTANT int SliceOf(int split) { return kItems * split / kSplit; }
+constexpr int kUnits = kTileRows / 16, kUnitBytes = kMostItems * kItemBlocks * 512;
+INLINE u32 BytesSentTo(int split) {
+  return (u32)((kSplit - 1) * kUnits * (SliceOf(split + 1) - SliceOf(split)) * kItemBlocks * 512);
+}
+
+// To block kTo of those that share the sums, and to the next. `unit`: the first of the warp's, counted through the block.
+template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared, const Barriers& barriers, int unit) {
+  if constexpr (kTo < kSplit) {
+    if (kTo != job.split) {
+      const int from = job.split < kTo ? job.split : job.split - 1;  // among those that send there
+      const u32 done = AddressIn(barriers.exchanged, job.RankOfSplit(kTo));
+      const u32 slice = AddressIn(shared, job.RankOfSplit(kTo)) + (u32)((from * kUnits + unit) * kUnitBytes + Lane() * 16);
+      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+        UNROLL for (int item = SliceOf(kTo); item < SliceOf(kTo + 1); ++item) {
+          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+            Send16(slice + (u32)(m * 4 * kUnitBytes + ((item - SliceOf(kTo)) * kItemBlocks + b) * 512),
+                   sums[m] + 4 * BlockOf(item, b), done);
+          }
+        }
+      }
+    }
+    SendSlices<kTo + 1>(job, sums, shared, barriers, unit);
+  }
+}
+
+// Adds what the others sent, always in the order of k, and finishes this block's slice. Which it is must be known to the
+// compiler, since sums are registers: kSlice goes through all.
+template <int kSlice>
+INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, u8* shared, const Barriers& barriers, int first_unit) {
+  if constexpr (kSlice < kSplit) {
+    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, shared, barriers, first_unit);
+    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, [&] {
+      WaitBarrier(barriers.exchanged, 0);
+      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+        UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
+          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+            float* const own = sums[m] + 4 * BlockOf(item, b);
+            float total[4];
+            UNROLL for (int s = 0; s < kSplit; ++s) {
+              float part[4] = {own[0], own[1], own[2], own[3]};
+              if (s != kSlice) {
+                const u8* const sent = shared + ((s < kSlice ? s : s - 1) * kUnits + first_unit + m * 4) * kUnitBytes +
+                                       ((item - SliceOf(kSlice)) * kItemBlocks + b) * 512 + Lane() * 16;
+                Unpack(*(const Words4*)sent, (const f32*)0, part);
+              }
+              UNROLL for (int i = 0; i < 4; ++i) total[i] = s == 0 ? part[i] : total[i] + part[i];
+            }
+            UNROLL for (int i = 0; i < 4; ++i) own[i] = total[i];
+          }
+        }
+      }
+    });
+  }
+}
+)text";
+
+}  // namespace preheat::codegen::cuda
