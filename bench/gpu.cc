@@ -2,12 +2,16 @@
 // the heuristics' schedules and for others that are named.
 //
 //   bench_gpu --shape llama-3.2-3b [--device cuda] [--pasts 128,1000,4096] [--rows 128,256,512,1024]
-//             [--variants FILE]
+//             [--variants FILE] [--without NAME+NAME,...]
+//
+// With --without, each variant is also timed without the launches of those regions or kernels: what they cost
+// where they stand, beside what they overlap with.
 //
 // FILE has a variant a line: a name, then REGION:number=value,...;REGION:... with the regions' names as
 // `--dump` shows them; "*" in place of a region: all products.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -61,16 +65,30 @@ Variant ParseVariant(const std::string& line) {
   return variant;
 }
 
+// The programs without the launches of regions, or of kernels, of these names.
+std::vector<program::Program> Without(std::vector<program::Program> programs, const Words& names) {
+  const auto is_left_out = [&](const program::Launch& launch) {
+    return std::ranges::any_of(
+        names, [&](const std::string& name) { return launch.region == name || launch.entry == name; });
+  };
+  for (program::Program& program : programs) {
+    for (program::Segment& segment : program.segments) std::erase_if(segment.launches, is_left_out);
+  }
+  return programs;
+}
+
 int Run(const Words& words) {
   DeviceOptions device_options;
   device_options.device = "cuda";
-  std::string shape = "llama-3.2-3b", pasts = "128,1000,4096", rows = "128,256,512,1024", variants_path;
+  std::string shape = "llama-3.2-3b", pasts = "128,1000,4096", rows = "128,256,512,1024", variants_path,
+              without;
   int64_t steps = 48, rounds = 5;
   Arguments arguments("bench_gpu", "Decode and prefill of a model's shape on a GPU.");
   arguments.Text("--shape", shape, "A shape of synth");
   arguments.Text("--pasts", pasts, "Positions to decode at");
   arguments.Text("--rows", rows, "Prompt lengths");
   arguments.Text("--variants", variants_path, "Schedules to compare");
+  arguments.Text("--without", without, "Regions or kernels to leave out");
   arguments.Count("--steps", steps, 1, "Decode steps of a round");
   arguments.Count("--rounds", rounds, 1, "Rounds");
   AddDeviceOptions(arguments, device_options);
@@ -104,19 +122,28 @@ int Run(const Words& words) {
                                                      .mode = "default",
                                                      .target = device->Targets().front()},
                                           .schedules = variant.schedules};
-      std::vector<StepSpec> steps_to_make = {StepSpec::Decode()};
+      std::vector<StepSpec> steps_to_make;
+      if (!past_list.empty()) steps_to_make.push_back(StepSpec::Decode());
       for (int64_t row : row_list) steps_to_make.push_back(StepSpec::Bucket(row));
       compile::Compiler compiler(store, std::move(options));
-      const auto session = bench.Open(compiler.Compile(steps_to_make), capacity);
-      std::string line = fmt::format("{:28}", variant.name);
-      for (int64_t past : past_list) {
-        line += fmt::format(" {:9.1f}",
-                            bench.DecodeSeconds(*session, past, steps, static_cast<int>(rounds)) * 1e6);
+      const std::vector<program::Program> programs = compiler.Compile(steps_to_make);
+      const auto time = [&](const std::string& name, const std::vector<program::Program>& timed) {
+        const auto session = bench.Open(timed, capacity);
+        std::string line = fmt::format("{:28}", name);
+        for (int64_t past : past_list) {
+          line += fmt::format(" {:9.1f}",
+                              bench.DecodeSeconds(*session, past, steps, static_cast<int>(rounds)) * 1e6);
+        }
+        for (int64_t row : row_list) {
+          line += fmt::format(" {:9.1f}", bench.PrefillSeconds(*session, row, row, 20) * 1e6);
+        }
+        fmt::print("{}\n", line);
+        std::fflush(stdout);
+      };
+      time(variant.name, programs);
+      for (const std::string& name : SplitAt(without, ',')) {
+        time(fmt::format("{} - {}", variant.name, name), Without(programs, SplitAt(name, '+')));
       }
-      for (int64_t row : row_list) {
-        line += fmt::format(" {:9.1f}", bench.PrefillSeconds(*session, row, row, 20) * 1e6);
-      }
-      fmt::print("{}\n", line);
     } catch (const base::Error& error) {
       fmt::print("{:28} {}\n", variant.name, error.message());
     }

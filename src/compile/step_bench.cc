@@ -1,6 +1,8 @@
 #include "compile/step_bench.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -12,6 +14,8 @@ namespace preheat::compile {
 namespace {
 
 constexpr size_t kAlignment = 4096;
+// A prompt comes by itself: prompts without a pause between them would heat a GPU until it slows down.
+constexpr std::chrono::milliseconds kBetweenPrompts{8};
 
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());
@@ -71,6 +75,7 @@ double StepBench::PrefillSeconds(session::Session& session, int64_t rows, int64_
   for (int run = 0; run <= runs; ++run) {
     session.Reset();
     device_.Finish();
+    std::this_thread::sleep_for(kBetweenPrompts);
     const double start = sys::MonotonicSeconds();
     session.Prefill(ids, bucket);
     (void)session.token();
