@@ -16,9 +16,10 @@ namespace {
 
 using ir::Op;
 
-constexpr int64_t kRows = 0, kTiles = 1;  // families
-constexpr int64_t kMostGroup = 8;         // heads that a block of rows takes together: its registers
-constexpr int64_t kPositionsOfTile = 64;  // as in flash_body.cc
+constexpr int64_t kRows = 0, kTiles = 1;    // families
+constexpr int64_t kMostGroup = 8;           // heads that a block of rows takes together: its registers
+constexpr int64_t kPositionsOfTile = 64;    // as in flash_body.cc
+constexpr int64_t kSharedOfSm = 164 << 10;  // of sm_80; sm_90 has more
 
 struct Region {
   int64_t heads = 0;
@@ -56,6 +57,10 @@ int64_t HeadsTogether(const Region& region) {
 
 Schedule RowsSchedule(int64_t warps, int64_t splits, int64_t least) {
   return {{"family", kRows}, {"warps", warps}, {"splits", splits}, {"least", least}};
+}
+
+Schedule TilesSchedule(int64_t warps, int64_t parts) {
+  return {{"family", kTiles}, {"warps", warps}, {"parts", parts}};
 }
 
 std::string Constants(const Region& region) {
@@ -100,14 +105,20 @@ RegionCode GenerateRows(const Region& region, const Schedule& schedule, RegionLa
 
 RegionCode GenerateTiles(const Region& region, const Schedule& schedule, RegionLaunch launch,
                          std::string text) {
-  const int64_t warps = schedule.at("warps");
-  text += fmt::format("constexpr int kWarps = {}, kGroup = {};\n", warps, region.group);
+  const int64_t warps = schedule.at("warps"), parts = schedule.at("parts");
+  const int64_t threads = warps * parts * 32;
+  const int64_t shared = (warps * 16 + 2 * parts * kPositionsOfTile) * (region.head_dim + 8) * 2;
+  // 168 registers of a thread are enough; the card has as many, and as much shared memory, on the smallest of
+  // ours.
+  const int64_t blocks_per_sm =
+      std::clamp<int64_t>(kSharedOfSm / (shared + 1024), 1, 65536 / (threads * 168));
+  text += fmt::format("constexpr int kRowWarps = {}, kParts = {}, kGroup = {}, kBlocksPerSm = {};\n", warps,
+                      parts, region.group, blocks_per_sm);
   text += kTilesBody;
   launch.tiles = {.count = region.cache.kv_heads,
                   .per = program::TileCount::Per::kRows,
                   .block = warps * 16 / region.group};
-  launch.blocks = {.threads = static_cast<int>(warps) * 32,
-                   .shared_bytes = (warps * 16 + 4 * kPositionsOfTile) * (region.head_dim + 8) * 2};
+  launch.blocks = {.threads = static_cast<int>(threads), .shared_bytes = shared};
   RegionCode code;
   code.source = std::move(text);
   code.launches.push_back(std::move(launch));
@@ -135,7 +146,11 @@ Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& ta
                          const StepShape& shape) {
   const Region region(graph, id, target);
   if (shape.rows == 1) return RowsSchedule(8, 16, 256);
-  if (region.CanTile()) return {{"family", kTiles}, {"warps", 4}};
+  if (region.CanTile()) {
+    // Few rows: more blocks, and positions side by side, since there is less to wait for. Many: keys and
+    // values are read once for more rows.
+    return shape.rows > 0 && shape.rows <= 256 ? TilesSchedule(2, 2) : TilesSchedule(4, 1);
+  }
   return RowsSchedule(4, 1, 64);
 }
 
@@ -153,7 +168,8 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
       }
     }
   } else if (Region(graph, id, target).CanTile()) {
-    add({{"family", kTiles}, {"warps", 8}});
+    for (const auto& [warps, parts] : {std::pair{2, 2}, {4, 1}, {4, 2}, {8, 1}})
+      add(TilesSchedule(warps, parts));
   }
   return candidates;
 }

@@ -11,7 +11,8 @@
 //         splits. Before the wait, a block already reads the first of its keys and values that earlier steps
 //         left. Schedule: warps; splits of the positions at most (decode only), and the least that one takes:
 //         putting splits together costs a few microseconds.
-// tiles   bf16, many rows: tensor cores; see flash.h.
+// tiles   bf16, many rows: tensor cores; see flash_body.h. Schedule: warps of 16 rows each, parts of the
+// positions.
 #pragma once
 
 #include <vector>

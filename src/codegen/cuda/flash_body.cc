@@ -4,156 +4,252 @@ namespace preheat::codegen::cuda::attention {
 
 const char kTilesBody[] = R"text(
 // Rows of a tile are pairs of a query and a head of the kv head's group: row r is query r / kGroup, head r % kGroup.
-constexpr int kTileRows = kWarps * 16;
+constexpr int kTileRows = kRowWarps * 16;
 constexpr int kTileQueries = kTileRows / kGroup;
-constexpr int kTilePositions = 64;
+constexpr int kThreads = kRowWarps * kParts * 32;
+constexpr int kTilePositions = 64;                   // that a warp takes at once
+constexpr int kRoundPositions = kParts * kTilePositions;  // that the block does
 constexpr int kDim = (int)kHeadDim;
 constexpr int kStride = kDim + 8;                    // elements of a row in shared memory: no two rows of eight share banks
 constexpr int kSteps = kDim / 16;                    // steps of 16 dimensions
 constexpr int kPieces = kDim / 8;                    // of 16 bytes, of a row
-constexpr float kLowest = -3e38f;
-constexpr int kTileBytes = kTilePositions * kStride * 2;
+constexpr int kRowsAtOnce = kThreads / kPieces;      // that the block copies
+constexpr float kLowest = -3e38f;                    // below any score; finite, so that differences are no NaN
+constexpr float kScale2 = kScale * 1.44269504f;      // scores to the base of 2
 
-// A tile of keys or values comes into shared memory; positions from `end` on are zeros.
-INLINE void CopyTile(const bf16* from, i64 first, i64 end, bf16* to) {
-  NO_UNROLL for (int i = ThreadIndex(); i < kTilePositions * kPieces; i += kWarps * 32) {
-    const int position = i / kPieces, d = i % kPieces * 8;
-    const bool there = first + position < end;
-    CopyAsync16OrZero(to + position * kStride + d, from + (there ? first + position : 0) * kHeadDim + d, there);
+// kRows rows come into shared memory, row i from where `from` says; those that are not there as zeros.
+template <int kRows, class There, class From> INLINE void CopyRows(bf16* to, There there, From from) {
+  const int first = ThreadIndex() / kPieces, d = ThreadIndex() % kPieces * 8;
+  UNROLL for (int i = 0; i < (kRows + kRowsAtOnce - 1) / kRowsAtOnce; ++i) {
+    const int row = first + i * kRowsAtOnce;
+    const bool mine = (kThreads % kPieces == 0 || first < kRowsAtOnce) && (kRows % kRowsAtOnce == 0 || row < kRows);
+    if (mine) CopyAsync16OrZero(to + row * kStride + d, from(there(row) ? row : 0) + d, there(row));
   }
 }
 
-KERNEL(attention, kWarps * 32, 1, ph_gpu_args) {
+// A warp's softmax of 16 rows; of a lane's rows, lane / 4 and 8 further down.
+struct Rows {
+  float output[kDim / 8][4];
+  float max[2];
+  float sum[2];
+};
+
+// Adds 64 positions from `first` on: scores of them to weights, of which the sum, and what is weighed with them before.
+// A row sees `visible` positions; `all`: each row sees all of these.
+INLINE void WeighScores(float (&scores)[8][4], int first, const int* visible, bool all, Rows* rows) {
+  float rescale[2];
+  UNROLL for (int h = 0; h < 2; ++h) {
+    if (!all) {
+      UNROLL for (int j = 0; j < 8; ++j) {
+        UNROLL for (int i = 0; i < 2; ++i) {
+          if (first + j * 8 + Lane() % 4 * 2 + i >= visible[h]) scores[j][2 * h + i] = kLowest;
+        }
+      }
+    }
+    float largest = rows->max[h];
+    UNROLL for (int j = 0; j < 8; ++j) largest = Max(largest, Max(scores[j][2 * h], scores[j][2 * h + 1]));
+    largest = Max(largest, ShuffleXor(largest, 1));
+    largest = Max(largest, ShuffleXor(largest, 2));
+    // A row that has seen nothing yet weighs nothing.
+    const float base = largest > kLowest ? largest * kScale2 : 0.0f;
+    rescale[h] = PowerOfTwo(FusedMultiplyAdd(rows->max[h], kScale2, -base));
+    rows->max[h] = largest;
+    float total = 0;
+    UNROLL for (int j = 0; j < 8; ++j) {
+      UNROLL for (int i = 0; i < 2; ++i) {
+        float& score = scores[j][2 * h + i];
+        score = PowerOfTwo(FusedMultiplyAdd(score, kScale2, -base));
+        total += score;
+      }
+    }
+    rows->sum[h] = FusedMultiplyAdd(rows->sum[h], rescale[h], total);
+  }
+  if (Ballot(rescale[0] != 1.0f || rescale[1] != 1.0f) == 0) return;
+  UNROLL for (int j = 0; j < kDim / 8; ++j) {
+    UNROLL for (int i = 0; i < 4; ++i) rows->output[j][i] *= rescale[i / 2];
+  }
+}
+
+// The warps that took other positions of the same rows put theirs into `parts`; the first adds them up, in order.
+INLINE void MergeParts(int part, int row_warp, float* parts, Rows* rows) {
+  constexpr int kFloats = kDim / 2 + 4;  // of a lane
+  if (part > 0) {
+    float* const to = parts + ((part - 1) * kRowWarps + row_warp) * kFloats * 32 + Lane();
+    UNROLL for (int j = 0; j < kDim / 8; ++j) {
+      UNROLL for (int i = 0; i < 4; ++i) to[(j * 4 + i) * 32] = rows->output[j][i];
+    }
+    UNROLL for (int h = 0; h < 2; ++h) {
+      to[(kDim / 2 + h) * 32] = rows->max[h];
+      to[(kDim / 2 + 2 + h) * 32] = rows->sum[h];
+    }
+  }
+  SyncBlock();
+  if (part > 0) return;
+  UNROLL for (int p = 0; p < kParts - 1; ++p) {
+    const float* const from = parts + (p * kRowWarps + row_warp) * kFloats * 32 + Lane();
+    float own[2], other[2];
+    UNROLL for (int h = 0; h < 2; ++h) {
+      const float max = from[(kDim / 2 + h) * 32];
+      const float largest = Max(rows->max[h], max);  // the first part has seen position 0
+      own[h] = PowerOfTwo((rows->max[h] - largest) * kScale2);
+      other[h] = PowerOfTwo((max - largest) * kScale2);
+      rows->max[h] = largest;
+      rows->sum[h] = FusedMultiplyAdd(rows->sum[h], own[h], from[(kDim / 2 + 2 + h) * 32] * other[h]);
+    }
+    UNROLL for (int j = 0; j < kDim / 8; ++j) {
+      UNROLL for (int i = 0; i < 4; ++i) {
+        rows->output[j][i] = FusedMultiplyAdd(rows->output[j][i], own[i / 2], from[(j * 4 + i) * 32] * other[i / 2]);
+      }
+    }
+  }
+}
+
+// A warp's finished rows to where `at` says: bf16 by way of `stage`, 16 rows of the warp's own, in whole
+// pieces.
+template <class At> INLINE void StoreRows(const Rows& rows, bf16* stage, bf16*, int count, At at) {
+  UNROLL for (int h = 0; h < 2; ++h) {
+    const float scale = Divide(1.0f, rows.sum[h]);
+    u32* const to = (u32*)(stage + (Lane() / 4 + 8 * h) * kStride) + Lane() % 4;
+    UNROLL for (int j = 0; j < kDim / 8; ++j) {
+      to[j * 4] = Bf16PairFromFloats(rows.output[j][2 * h] * scale, rows.output[j][2 * h + 1] * scale);
+    }
+  }
+  SyncWarp();
+  UNROLL for (int i = 0; i < kPieces / 2; ++i) {  // 16 rows of kPieces, a piece a lane
+    const int row = (i * 32 + Lane()) / kPieces, piece = (i * 32 + Lane()) % kPieces;
+    if (row < count) *(Words4*)(at(row) + piece * 8) = *(const Words4*)(stage + row * kStride + piece * 8);
+  }
+}
+template <class T, class At> INLINE void StoreRows(const Rows& rows, bf16*, T*, int count, At at) {
+  UNROLL for (int h = 0; h < 2; ++h) {
+    const int row = Lane() / 4 + 8 * h;
+    const float scale = Divide(1.0f, rows.sum[h]);
+    if (row >= count) continue;
+    UNROLL for (int j = 0; j < kDim / 8; ++j) {
+      Put(at(row) + j * 8 + Lane() % 4 * 2, rows.output[j][2 * h] * scale);
+      Put(at(row) + j * 8 + Lane() % 4 * 2 + 1, rows.output[j][2 * h + 1] * scale);
+    }
+  }
+}
+
+KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
   LaunchDependents();
   const ph_args args = ArgsOf(params);
-  const int warp_index = WarpIndex(), lane = Lane();
-  const i64 row_blocks = (args.rows + kTileQueries - 1) / kTileQueries;
-  const i64 kv_head = BlockIndex() / row_blocks;
+  const int lane = Lane(), warp_index = WarpIndex();
+  const int row_warp = warp_index % kRowWarps, part = warp_index / kRowWarps;
+  const int row_blocks = ((int)args.rows + kTileQueries - 1) / kTileQueries;
+  const int kv_head = BlockIndex() / row_blocks;
   // The last rows see most positions: they begin first.
-  const i64 first_query = (row_blocks - 1 - BlockIndex() % row_blocks) * kTileQueries;
-  const i64 queries = Min(kTileQueries, args.rows - first_query);
-  const i64 positions = args.past + first_query + queries;  // that the last query sees
+  const int first_query = (row_blocks - 1 - BlockIndex() % row_blocks) * kTileQueries;
+  const int queries = (int)Min(kTileQueries, args.rows - first_query);
+  const int first_visible = (int)args.past + first_query + 1;  // positions that the first query sees
+  const int positions = first_visible + queries - 1;           // that the last one does
   const bf16* const keys = Operand<const bf16>(&args, 1) + KeyOffset(args.capacity, kv_head, 0, 0);
   const bf16* const values = Operand<const bf16>(&args, 2) + ValueOffset(args.capacity, kv_head, 0, 0);
+  const bf16* const query_rows = Operand<const bf16>(&args, 0) + first_query * kQueryStride + kv_head * kGroup * kHeadDim;
   bf16* const query_tile = (bf16*)SharedMemory();
-  bf16* const tiles = query_tile + kTileRows * kStride;  // two of keys, two of values, in turn
+  bf16* const key_tile = query_tile + kTileRows * kStride;
+  bf16* const value_tile = key_tile + kRoundPositions * kStride;
+  const auto copy_keys = [&](int first) {
+    CopyRows<kRoundPositions>(key_tile, [&](int row) { return first + row < positions; },
+                              [&](int row) { return keys + (i64)(first + row) * kHeadDim; });
+    CommitCopies();
+  };
+  const auto copy_values = [&](int first) {
+    CopyRows<kRoundPositions>(value_tile, [&](int row) { return first + row < positions; },
+                              [&](int row) { return values + (i64)(first + row) * kHeadDim; });
+    CommitCopies();
+  };
   WaitDependencies();
+  CopyRows<kTileRows>(query_tile, [&](int row) { return row < queries * kGroup; },
+                      [&](int row) { return query_rows + row / kGroup * kQueryStride + row % kGroup * kHeadDim; });
+  copy_keys(0);
+  copy_values(0);
 
-  NO_UNROLL for (int i = ThreadIndex(); i < kTileRows * kPieces; i += kWarps * 32) {
-    const int row = i / kPieces, d = i % kPieces * 8;
-    const bool there = row < queries * kGroup;
-    const i64 query = there ? first_query + row / kGroup : 0;
-    const bf16* const from = Operand<const bf16>(&args, 0) + query * kQueryStride + (kv_head * kGroup + row % kGroup) * kHeadDim;
-    CopyAsync16OrZero(query_tile + row * kStride + d, from + d, there);
+  Rows rows;
+  int visible[2];
+  UNROLL for (int h = 0; h < 2; ++h) {
+    rows.max[h] = kLowest;
+    rows.sum[h] = 0;
+    visible[h] = first_visible + (int)Min((row_warp * 16 + lane / 4 + 8 * h) / kGroup, queries - 1);
   }
-  CopyTile(keys, 0, positions, tiles);
-  CopyTile(values, 0, positions, tiles + 2 * kTilePositions * kStride);
-  CommitCopies();
+  const int visible_to_all = first_visible + (int)Min(row_warp * 16 / kGroup, queries - 1);
+  UNROLL for (int j = 0; j < kDim / 8; ++j) {
+    UNROLL for (int i = 0; i < 4; ++i) rows.output[j][i] = 0;
+  }
 
   u32 query[kSteps][4];
-  float output[kDim / 8][4];
-  UNROLL for (int j = 0; j < kDim / 8; ++j) {
-    UNROLL for (int i = 0; i < 4; ++i) output[j][i] = 0;
-  }
-  // This lane's two rows of the warp's 16, and the positions that each sees.
-  float max[2] = {kLowest, kLowest}, sum[2] = {0, 0};
-  i64 visible[2];
-  UNROLL for (int h = 0; h < 2; ++h) {
-    const int row = warp_index * 16 + lane / 4 + 8 * h;
-    visible[h] = args.past + first_query + Min(row / kGroup, queries - 1) + 1;
-  }
-
-  int turn = 0;
-  NO_UNROLL for (i64 first = 0; first < positions; first += kTilePositions, turn ^= 1) {
-    bf16* const key_tile = tiles + turn * kTilePositions * kStride;
-    bf16* const value_tile = tiles + (2 + turn) * kTilePositions * kStride;
-    if (first + kTilePositions < positions) {
-      CopyTile(keys, first + kTilePositions, positions, tiles + (turn ^ 1) * kTilePositions * kStride);
-      CopyTile(values, first + kTilePositions, positions, tiles + (2 + (turn ^ 1)) * kTilePositions * kStride);
-    }
-    CommitCopies();
-    WaitCopies<1>();
+  const bf16* const my_keys = key_tile + (part * kTilePositions + lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
+  const bf16* const my_values = value_tile + (part * kTilePositions + lane % 16) * kStride + lane / 16 * 8;
+  NO_UNROLL for (int round = 0; round < positions; round += kRoundPositions) {
+    const int first = round + part * kTilePositions;
+    const int next = round + kRoundPositions;
+    WaitCopies<1>();  // values may still be on their way
     SyncBlock();
-    if (first == 0) {
+    if (round == 0) {
       UNROLL for (int s = 0; s < kSteps; ++s) {
-        LoadMatrices(query[s], query_tile + (warp_index * 16 + lane % 16) * kStride + s * 16 + lane / 16 * 8);
+        LoadMatrices(query[s], query_tile + (row_warp * 16 + lane % 16) * kStride + s * 16 + lane / 16 * 8);
       }
     }
-
-    // Scores: 16 rows, 64 positions.
     float scores[8][4];
-    UNROLL for (int j = 0; j < 8; ++j) {
-      UNROLL for (int i = 0; i < 4; ++i) scores[j][i] = 0;
-    }
-    UNROLL for (int s = 0; s < kSteps; ++s) {
-      UNROLL for (int j = 0; j < 8; j += 2) {
-        u32 key[4];  // positions 8 j .. + 15: two fragments
-        LoadMatrices(key, key_tile + (j * 8 + lane % 8 + lane / 16 * 8) * kStride + s * 16 + lane / 8 % 2 * 8);
-        MultiplyBf16(scores[j], query[s], key);
-        MultiplyBf16(scores[j + 1], query[s], key + 2);
-      }
-    }
-
-    // To the base of 2; positions that a row does not see have no weight.
-    UNROLL for (int h = 0; h < 2; ++h) {
-      float largest = max[h];
+    const bool some = first < positions;
+    if (some) {
       UNROLL for (int j = 0; j < 8; ++j) {
-        UNROLL for (int i = 0; i < 2; ++i) {
-          const i64 position = first + j * 8 + lane % 4 * 2 + i;
-          float& score = scores[j][2 * h + i];
-          score = position < visible[h] ? score * (kScale * 1.44269504f) : kLowest;
-          largest = Max(largest, score);
+        UNROLL for (int i = 0; i < 4; ++i) scores[j][i] = 0;
+      }
+      UNROLL for (int s = 0; s < kSteps; ++s) {
+        UNROLL for (int j = 0; j < 8; j += 2) {
+          u32 key[4];  // positions 8 j .. + 15: two fragments
+          LoadMatrices(key, my_keys + j * 8 * kStride + s * 16);
+          MultiplyBf16(scores[j], query[s], key);
+          MultiplyBf16(scores[j + 1], query[s], key + 2);
         }
       }
-      largest = Max(largest, ShuffleXor(largest, 1));
-      largest = Max(largest, ShuffleXor(largest, 2));
-      const float rescale = PowerOfTwo(max[h] - largest);
-      max[h] = largest;
-      float total = 0;
-      UNROLL for (int j = 0; j < 8; ++j) {
-        UNROLL for (int i = 0; i < 2; ++i) {
-          float& score = scores[j][2 * h + i];
-          score = PowerOfTwo(score - largest);
-          total += score;
+    }
+    SyncBlock();  // the keys have been read
+    if (next < positions) copy_keys(next);
+    if (some) WeighScores(scores, first, visible, first + kTilePositions <= visible_to_all, &rows);
+    if (next < positions) {
+      WaitCopies<1>();  // the values, while the next keys are on their way
+    } else {
+      WaitCopies<0>();
+    }
+    SyncBlock();
+    if (some) {
+      // The scores' fragments, as bf16, are those of a left factor.
+      UNROLL for (int s = 0; s < 4; ++s) {
+        u32 weight[4];
+        UNROLL for (int i = 0; i < 4; ++i) {
+          const float* const pair = &scores[2 * s + i / 2][i % 2 * 2];
+          weight[i] = Bf16PairFromFloats(pair[0], pair[1]);
+        }
+        UNROLL for (int j = 0; j < kDim / 8; j += 2) {
+          u32 value[4];  // dimensions 8 j .. + 15: two fragments
+          LoadMatricesTransposed(value, my_values + s * 16 * kStride + j * 8);
+          MultiplyBf16(rows.output[j], weight, value);
+          MultiplyBf16(rows.output[j + 1], weight, value + 2);
         }
       }
-      sum[h] = FusedMultiplyAdd(sum[h], rescale, total);
-      UNROLL for (int j = 0; j < kDim / 8; ++j) {
-        output[j][2 * h] *= rescale;
-        output[j][2 * h + 1] *= rescale;
-      }
     }
-
-    // The scores' fragments, as bf16, are those of a left factor.
-    UNROLL for (int s = 0; s < 4; ++s) {
-      u32 weight[4];
-      UNROLL for (int i = 0; i < 4; ++i) {
-        const float* const pair = &scores[2 * s + i / 2][i % 2 * 2];
-        weight[i] = Bf16PairFromFloats(pair[0], pair[1]);
-      }
-      UNROLL for (int j = 0; j < kDim / 8; j += 2) {
-        u32 value[4];  // dimensions 8 j .. + 15: two fragments
-        LoadMatricesTransposed(value, value_tile + (s * 16 + lane % 16) * kStride + j * 8 + lane / 16 * 8);
-        MultiplyBf16(output[j], weight, value);
-        MultiplyBf16(output[j + 1], weight, value + 2);
-      }
-    }
-    SyncBlock();  // the tiles have been read
+    if (next >= positions) break;
+    SyncBlock();  // the values have been read
+    copy_values(next);
   }
 
   UNROLL for (int h = 0; h < 2; ++h) {
-    sum[h] += ShuffleXor(sum[h], 1);
-    sum[h] += ShuffleXor(sum[h], 2);
-    const int row = warp_index * 16 + lane / 4 + 8 * h;
-    if (row >= queries * kGroup) continue;
-    const float scale = Divide(1.0f, sum[h]);
-    ResultElement* const to = Operand<ResultElement>(&args, 3) + (first_query + row / kGroup) * kResultStride +
-                              (kv_head * kGroup + row % kGroup) * kHeadDim;
-    UNROLL for (int j = 0; j < kDim / 8; ++j) {
-      Put(to + j * 8 + lane % 4 * 2, output[j][2 * h] * scale);
-      Put(to + j * 8 + lane % 4 * 2 + 1, output[j][2 * h + 1] * scale);
-    }
+    rows.sum[h] += ShuffleXor(rows.sum[h], 1);
+    rows.sum[h] += ShuffleXor(rows.sum[h], 2);
   }
+  if constexpr (kParts > 1) {
+    SyncBlock();  // what is merged takes the place of keys and values
+    MergeParts(part, row_warp, (float*)key_tile, &rows);
+    if (part > 0) return;
+  }
+  ResultElement* const result = Operand<ResultElement>(&args, 3) + first_query * kResultStride + kv_head * kGroup * kHeadDim;
+  StoreRows(rows, query_tile + row_warp * 16 * kStride, result, queries * kGroup - row_warp * 16, [&](int row) {
+    const int r = row_warp * 16 + row;
+    return result + r / kGroup * kResultStride + r % kGroup * kHeadDim;
+  });
 }
 )text";
 

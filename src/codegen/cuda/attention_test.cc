@@ -1,0 +1,125 @@
+// Generated attention for CUDA, run on the host, against plain sums in double.
+#include "codegen/cuda/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "codegen/attention_for_test.h"
+#include "codegen/cuda/cuda_unit_for_test.h"
+
+namespace preheat::codegen::cuda {
+namespace {
+
+using tensor::DType;
+
+#define SKIP_WITHOUT_FIBERS() \
+  if (!HostMachineRuns()) GTEST_SKIP() << "[SKIP] ThreadSanitizer does not know our fibers"
+
+// Probabilities and results are rounded to bf16, scores and sums are fp32.
+constexpr double kBound = 1.0 / 512 + 1.0 / 256 + 1e-5;
+
+// [rows, heads * head_dim], or what went wrong.
+struct Outcome {
+  std::string error;
+  std::vector<float> rows;
+};
+
+Outcome Attend(const AttentionCase& c, const CudaUnitForTest& unit, const RegionLaunch& launch,
+               const AttentionData& data, uint64_t seed) {
+  auto query = data.QueryBuffer(), keys = data.KeyBuffer(), values = data.ValueBuffer();
+  const int64_t stride = RowStride(c.Result());
+  const size_t bytes = static_cast<size_t>(data.rows() * stride) * tensor::Bytes(c.result);
+  AlignedArray<std::byte> result(bytes);
+  std::memset(static_cast<void*>(result.data()), 0xff, bytes);
+  ph_gpu_args args{};
+  void* operands[] = {query.data(), keys.data(), values.data(), result.data()};
+  std::copy(std::begin(operands), std::end(operands), args.operands);
+  args.rows = data.rows();
+  args.past = data.past();
+  args.capacity = data.capacity();
+  args.tiles = launch.tiles.Tiles(data.rows(), data.past());
+  const HostRun run = unit.Run(launch.entry, {.grid = static_cast<int>(args.tiles),
+                                              .threads = launch.blocks.threads,
+                                              .shared_bytes = static_cast<int>(launch.blocks.shared_bytes),
+                                              .params = BytesOf(args),
+                                              .seed = seed});
+  Outcome outcome{run.error, {}};
+  const tensor::TensorView view(c.result, {data.rows(), stride}, {result.data(), bytes});
+  const int64_t width = c.heads() * c.head_dim;
+  for (int64_t i = 0; i < data.rows() * width; ++i)
+    outcome.rows.push_back(view.At(i / width * stride + i % width));
+  return outcome;
+}
+
+double WorstError(const std::vector<double>& expected, const std::vector<float>& actual) {
+  double worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double error = std::abs(expected[i] - actual[i]);
+    worst = error <= worst ? worst : error;  // NaN stays
+  }
+  return worst;
+}
+
+struct Heads {
+  int64_t kv_heads, group, head_dim;
+};
+
+AttentionCase CaseOf(const Heads& heads) {
+  return {.target = ParseTarget("sm_90a"),
+          .kv_heads = heads.kv_heads,
+          .group = heads.group,
+          .head_dim = heads.head_dim,
+          .query = DType::kBf16,
+          .cache = DType::kBf16,
+          .result = DType::kBf16};
+}
+
+TEST(CudaTiles, AreTheReferenceForEveryShapeAndSchedule) {
+  SKIP_WITHOUT_FIBERS();
+  for (const Heads& heads :
+       {Heads{2, 3, 128}, Heads{1, 4, 64}, Heads{1, 1, 32}, Heads{1, 3, 80}, Heads{1, 16, 16}}) {
+    const AttentionCase c = CaseOf(heads);
+    for (const StepShape& shape : {StepShape{.rows = 128}, StepShape{}}) {
+      for (const Schedule& schedule :
+           attention::Candidates(c.Graph(), AttentionCase::kNode, c.target, shape)) {
+        const RegionCode code =
+            attention::Generate(c.Graph(), AttentionCase::kNode, c.target, shape, schedule);
+        const CudaUnitForTest unit(code.source);
+        ASSERT_EQ(unit.log(), "");
+        for (const auto& [rows, past] : {std::pair{1, 0}, {5, 130}, {33, 63}, {64, 0}, {65, 17}, {200, 0}}) {
+          if (shape.rows == 0 && rows != 65) continue;
+          const AttentionData data(c, rows, past, past + rows + 37);
+          const Outcome outcome = Attend(c, unit, code.launches[0], data, static_cast<uint64_t>(rows) % 3);
+          ASSERT_EQ(outcome.error, "") << c.Name() << data.Name() << ToText(schedule);
+          ASSERT_LE(WorstError(data.Reference(), outcome.rows), kBound)
+              << c.Name() << data.Name() << ToText(schedule);
+        }
+      }
+    }
+  }
+}
+
+// What other rows a step has, and what lies in the cache behind what a row sees, changes no bit of it.
+TEST(CudaTiles, ARowHasTheSameBitsInEveryStep) {
+  SKIP_WITHOUT_FIBERS();
+  const AttentionCase c = CaseOf({1, 3, 64});
+  for (const Schedule& schedule :
+       attention::Candidates(c.Graph(), AttentionCase::kNode, c.target, {.rows = 128})) {
+    const RegionCode code =
+        attention::Generate(c.Graph(), AttentionCase::kNode, c.target, {.rows = 128}, schedule);
+    const CudaUnitForTest unit(code.source);
+    const AttentionData data(c, 150, 20, 200);
+    const std::vector<float> all = Attend(c, unit, code.launches[0], data, 1).rows;
+    for (const int64_t row : {0, 43, 44, 107, 108, 149}) {
+      const std::vector<float> one = Attend(c, unit, code.launches[0], data.OneRow(row, 1e30f), 2).rows;
+      EXPECT_EQ(
+          std::memcmp(one.data(), &all[static_cast<size_t>(row * c.heads() * c.head_dim)], one.size() * 4), 0)
+          << ToText(schedule) << " row " << row;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace preheat::codegen::cuda
