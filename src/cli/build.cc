@@ -140,7 +140,8 @@ class Build {
     compile::CompilerOptions compiler_options =
         MakeCompilerOptions(*checkpoint_, family, dtype_, options_.shared.fullgraph,
                             runs_here && ModeTunes(options_.shared.compile_mode) ? device_.get() : nullptr);
-    compiler_options.threads = device_->threads();
+    // Nor does it know how many threads, or multiprocessors, another has.
+    compiler_options.threads = runs_here ? device_->threads() : 0;
     if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
     compile::Compiler compiler(store_, std::move(compiler_options));
     const auto compile = [&](const preload::ProgramFamily&, std::span<const StepSpec> steps) {
