@@ -3,23 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/check.h"
 #include "codegen/buffers.h"
 #include "codegen/cache_layout.h"
 #include "codegen/cuda/attention_body.h"
 #include "codegen/cuda/flash_body.h"
+#include "codegen/cuda/machine_hopper.h"
 #include "codegen/cuda/prelude.h"
+#include "codegen/cuda/softmax_body.h"
+#include "codegen/cuda/wgmma_attention_body.h"
 
 namespace preheat::codegen::cuda::attention {
 namespace {
 
 using ir::Op;
 
-constexpr int64_t kRows = 0, kTiles = 1;    // families
+constexpr int64_t kRows = 0, kTiles = 1, kWgmma = 2;  // families
 constexpr int64_t kMostGroup = 8;           // heads that a block of rows takes together: its registers
 constexpr int64_t kPositionsOfTile = 64;    // as in flash_body.cc
-constexpr int64_t kSharedOfSm = 164 << 10;  // of sm_80; sm_90 has more
+constexpr int64_t kSharedOfSm = 164 << 10;  // of sm_80
+constexpr int64_t kSharedOfHopper = 228 << 10;
+constexpr int64_t kSharedPerBlock = 1 << 10;  // that the card takes for itself
 
 struct Region {
   int64_t heads = 0;
@@ -46,6 +52,9 @@ struct Region {
     const auto bf16 = tensor::DType::kBf16;
     return query.dtype == bf16 && cache.dtype == bf16 && head_dim % 16 == 0 && head_dim <= 128 && group <= 16;
   }
+  bool CanWgmma(const Target& target) const {
+    return target.name == "sm_90a" && CanTile() && head_dim % 64 == 0;
+  }
 };
 
 // The largest part of a group that a block takes.
@@ -61,6 +70,10 @@ Schedule RowsSchedule(int64_t warps, int64_t splits, int64_t least) {
 
 Schedule TilesSchedule(int64_t warps, int64_t parts) {
   return {{"family", kTiles}, {"warps", warps}, {"parts", parts}};
+}
+
+Schedule WgmmaSchedule(int64_t warpgroups, int64_t positions, int64_t slots) {
+  return {{"family", kWgmma}, {"groups", warpgroups}, {"positions", positions}, {"slots", slots}};
 }
 
 std::string Constants(const Region& region) {
@@ -111,14 +124,43 @@ RegionCode GenerateTiles(const Region& region, const Schedule& schedule, RegionL
   // 168 registers of a thread are enough; the card has as many, and as much shared memory, on the smallest of
   // ours.
   const int64_t blocks_per_sm =
-      std::clamp<int64_t>(kSharedOfSm / (shared + 1024), 1, 65536 / (threads * 168));
-  text += fmt::format("constexpr int kRowWarps = {}, kParts = {}, kGroup = {}, kBlocksPerSm = {};\n", warps,
-                      parts, region.group, blocks_per_sm);
+      std::clamp<int64_t>(kSharedOfSm / (shared + kSharedPerBlock), 1, 65536 / (threads * 168));
+  text += fmt::format(
+      "constexpr int kRowWarps = {}, kParts = {}, kGroup = {}, kBlocksPerSm = {}, kTilePositions = {};\n",
+      warps, parts, region.group, blocks_per_sm, kPositionsOfTile);
+  text += kSoftmaxWords;
   text += kTilesBody;
   launch.tiles = {.count = region.cache.kv_heads,
                   .per = program::TileCount::Per::kRows,
                   .block = warps * 16 / region.group};
   launch.blocks = {.threads = static_cast<int>(threads), .shared_bytes = shared};
+  RegionCode code;
+  code.source = std::move(text);
+  code.launches.push_back(std::move(launch));
+  return code;
+}
+
+RegionCode GenerateWgmma(const Region& region, const Schedule& schedule, RegionLaunch launch,
+                         std::string text) {
+  const int64_t warpgroups = schedule.at("groups"), positions = schedule.at("positions");
+  const int64_t slots = schedule.at("slots"), rows = warpgroups * 64;
+  CHECK((warpgroups == 1 || warpgroups == 2) && (positions == 64 || positions == 128) && slots >= 4);
+  const int64_t shared =
+      slots * positions * region.head_dim * 2 + rows * (region.head_dim + 8) * 2 + 2 * slots * 8;
+  // One warpgroup, and one that copies, leave room for another block.
+  const bool two = warpgroups == 1 && 2 * (shared + kSharedPerBlock) <= kSharedOfHopper;
+  CHECK(shared + kSharedPerBlock <= kSharedOfHopper);
+  text += HopperMachine(
+      {.fragments = static_cast<int>(positions), .transposed = static_cast<int>(region.head_dim)});
+  text += fmt::format(
+      "constexpr int kWarpgroups = {}, kTilePositions = {}, kSlots = {}, kGroup = {}, kBlocksPerSm = {};\n"
+      "constexpr int kMultiplierRegisters = {}, kMoverRegisters = 40;\n",
+      warpgroups, positions, slots, region.group, two ? 2 : 1, two ? 208 : 232);
+  text += kSoftmaxWords;
+  text += kWgmmaBody;
+  launch.tiles = {
+      .count = region.cache.kv_heads, .per = program::TileCount::Per::kRows, .block = rows / region.group};
+  launch.blocks = {.threads = static_cast<int>(rows * 2 + 128), .shared_bytes = shared};
   RegionCode code;
   code.source = std::move(text);
   code.launches.push_back(std::move(launch));
@@ -146,6 +188,9 @@ Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& ta
                          const StepShape& shape) {
   const Region region(graph, id, target);
   if (shape.rows == 1) return RowsSchedule(8, 16, 256);
+  if (region.CanWgmma(target)) {
+    return shape.rows > 0 && shape.rows <= 256 ? WgmmaSchedule(1, 128, 4) : WgmmaSchedule(2, 64, 8);
+  }
   if (region.CanTile()) {
     // Few rows: more blocks, and positions side by side, since there is less to wait for. Many: keys and
     // values are read once for more rows.
@@ -168,6 +213,10 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
       }
     }
   } else if (Region(graph, id, target).CanTile()) {
+    if (Region(graph, id, target).CanWgmma(target)) {
+      for (const auto& [groups, positions, slots] : {std::tuple{1, 64, 5}, {2, 64, 8}, {2, 128, 5}})
+        add(WgmmaSchedule(groups, positions, slots));
+    }
     for (const auto& [warps, parts] : {std::pair{2, 2}, {4, 1}, {4, 2}, {8, 1}})
       add(TilesSchedule(warps, parts));
   }
@@ -189,6 +238,10 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId id, const Target& target,
   };
   std::string text =
       CudaPrelude(target, tensor::DType::kF32) + CachePrelude(region.cache) + Constants(region);
+  if (schedule.at("family") == kWgmma) {
+    CHECK(region.CanWgmma(target));
+    return GenerateWgmma(region, schedule, std::move(launch), std::move(text));
+  }
   if (schedule.at("family") == kTiles) {
     CHECK(region.CanTile());
     return GenerateTiles(region, schedule, std::move(launch), std::move(text));

@@ -12,7 +12,10 @@
 //         left. Schedule: warps; splits of the positions at most (decode only), and the least that one takes:
 //         putting splits together costs a few microseconds.
 // tiles   bf16, many rows: tensor cores; see flash_body.h. Schedule: warps of 16 rows each, parts of the
-// positions.
+//         positions.
+// wgmma   bf16, many rows, on sm_90a: products of warpgroups; see wgmma_attention_body.h. Schedule: groups,
+// of
+//         64 rows each; positions of a tile; slots of keys or values.
 #pragma once
 
 #include <vector>

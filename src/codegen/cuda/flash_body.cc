@@ -7,15 +7,9 @@ const char kTilesBody[] = R"text(
 constexpr int kTileRows = kRowWarps * 16;
 constexpr int kTileQueries = kTileRows / kGroup;
 constexpr int kThreads = kRowWarps * kParts * 32;
-constexpr int kTilePositions = 64;                   // that a warp takes at once
-constexpr int kRoundPositions = kParts * kTilePositions;  // that the block does
-constexpr int kDim = (int)kHeadDim;
-constexpr int kStride = kDim + 8;                    // elements of a row in shared memory: no two rows of eight share banks
+constexpr int kRoundPositions = kParts * kTilePositions;  // that the block takes at once
 constexpr int kSteps = kDim / 16;                    // steps of 16 dimensions
-constexpr int kPieces = kDim / 8;                    // of 16 bytes, of a row
 constexpr int kRowsAtOnce = kThreads / kPieces;      // that the block copies
-constexpr float kLowest = -3e38f;                    // below any score; finite, so that differences are no NaN
-constexpr float kScale2 = kScale * 1.44269504f;      // scores to the base of 2
 
 // kRows rows come into shared memory, row i from where `from` says; those that are not there as zeros.
 template <int kRows, class There, class From> INLINE void CopyRows(bf16* to, There there, From from) {
@@ -27,56 +21,13 @@ template <int kRows, class There, class From> INLINE void CopyRows(bf16* to, The
   }
 }
 
-// A warp's softmax of 16 rows; of a lane's rows, lane / 4 and 8 further down.
-struct Rows {
-  float output[kDim / 8][4];
-  float max[2];
-  float sum[2];
-};
-
-// Adds 64 positions from `first` on: scores of them to weights, of which the sum, and what is weighed with them before.
-// A row sees `visible` positions; `all`: each row sees all of these.
-INLINE void WeighScores(float (&scores)[8][4], int first, const int* visible, bool all, Rows* rows) {
-  float rescale[2];
-  UNROLL for (int h = 0; h < 2; ++h) {
-    if (!all) {
-      UNROLL for (int j = 0; j < 8; ++j) {
-        UNROLL for (int i = 0; i < 2; ++i) {
-          if (first + j * 8 + Lane() % 4 * 2 + i >= visible[h]) scores[j][2 * h + i] = kLowest;
-        }
-      }
-    }
-    float largest = rows->max[h];
-    UNROLL for (int j = 0; j < 8; ++j) largest = Max(largest, Max(scores[j][2 * h], scores[j][2 * h + 1]));
-    largest = Max(largest, ShuffleXor(largest, 1));
-    largest = Max(largest, ShuffleXor(largest, 2));
-    // A row that has seen nothing yet weighs nothing.
-    const float base = largest > kLowest ? largest * kScale2 : 0.0f;
-    rescale[h] = PowerOfTwo(FusedMultiplyAdd(rows->max[h], kScale2, -base));
-    rows->max[h] = largest;
-    float total = 0;
-    UNROLL for (int j = 0; j < 8; ++j) {
-      UNROLL for (int i = 0; i < 2; ++i) {
-        float& score = scores[j][2 * h + i];
-        score = PowerOfTwo(FusedMultiplyAdd(score, kScale2, -base));
-        total += score;
-      }
-    }
-    rows->sum[h] = FusedMultiplyAdd(rows->sum[h], rescale[h], total);
-  }
-  if (Ballot(rescale[0] != 1.0f || rescale[1] != 1.0f) == 0) return;
-  UNROLL for (int j = 0; j < kDim / 8; ++j) {
-    UNROLL for (int i = 0; i < 4; ++i) rows->output[j][i] *= rescale[i / 2];
-  }
-}
-
 // The warps that took other positions of the same rows put theirs into `parts`; the first adds them up, in order.
 INLINE void MergeParts(int part, int row_warp, float* parts, Rows* rows) {
   constexpr int kFloats = kDim / 2 + 4;  // of a lane
   if (part > 0) {
     float* const to = parts + ((part - 1) * kRowWarps + row_warp) * kFloats * 32 + Lane();
     UNROLL for (int j = 0; j < kDim / 8; ++j) {
-      UNROLL for (int i = 0; i < 4; ++i) to[(j * 4 + i) * 32] = rows->output[j][i];
+      UNROLL for (int i = 0; i < 4; ++i) to[(j * 4 + i) * 32] = rows->output[4 * j + i];
     }
     UNROLL for (int h = 0; h < 2; ++h) {
       to[(kDim / 2 + h) * 32] = rows->max[h];
@@ -98,36 +49,8 @@ INLINE void MergeParts(int part, int row_warp, float* parts, Rows* rows) {
     }
     UNROLL for (int j = 0; j < kDim / 8; ++j) {
       UNROLL for (int i = 0; i < 4; ++i) {
-        rows->output[j][i] = FusedMultiplyAdd(rows->output[j][i], own[i / 2], from[(j * 4 + i) * 32] * other[i / 2]);
+        rows->output[4 * j + i] = FusedMultiplyAdd(rows->output[4 * j + i], own[i / 2], from[(j * 4 + i) * 32] * other[i / 2]);
       }
-    }
-  }
-}
-
-// A warp's finished rows to where `at` says: bf16 by way of `stage`, 16 rows of the warp's own, in whole
-// pieces.
-template <class At> INLINE void StoreRows(const Rows& rows, bf16* stage, bf16*, int count, At at) {
-  UNROLL for (int h = 0; h < 2; ++h) {
-    const float scale = Divide(1.0f, rows.sum[h]);
-    u32* const to = (u32*)(stage + (Lane() / 4 + 8 * h) * kStride) + Lane() % 4;
-    UNROLL for (int j = 0; j < kDim / 8; ++j) {
-      to[j * 4] = Bf16PairFromFloats(rows.output[j][2 * h] * scale, rows.output[j][2 * h + 1] * scale);
-    }
-  }
-  SyncWarp();
-  UNROLL for (int i = 0; i < kPieces / 2; ++i) {  // 16 rows of kPieces, a piece a lane
-    const int row = (i * 32 + Lane()) / kPieces, piece = (i * 32 + Lane()) % kPieces;
-    if (row < count) *(Words4*)(at(row) + piece * 8) = *(const Words4*)(stage + row * kStride + piece * 8);
-  }
-}
-template <class T, class At> INLINE void StoreRows(const Rows& rows, bf16*, T*, int count, At at) {
-  UNROLL for (int h = 0; h < 2; ++h) {
-    const int row = Lane() / 4 + 8 * h;
-    const float scale = Divide(1.0f, rows.sum[h]);
-    if (row >= count) continue;
-    UNROLL for (int j = 0; j < kDim / 8; ++j) {
-      Put(at(row) + j * 8 + Lane() % 4 * 2, rows.output[j][2 * h] * scale);
-      Put(at(row) + j * 8 + Lane() % 4 * 2 + 1, rows.output[j][2 * h + 1] * scale);
     }
   }
 }
@@ -167,16 +90,8 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
   copy_values(0);
 
   Rows rows;
-  int visible[2];
-  UNROLL for (int h = 0; h < 2; ++h) {
-    rows.max[h] = kLowest;
-    rows.sum[h] = 0;
-    visible[h] = first_visible + (int)Min((row_warp * 16 + lane / 4 + 8 * h) / kGroup, queries - 1);
-  }
-  const int visible_to_all = first_visible + (int)Min(row_warp * 16 / kGroup, queries - 1);
-  UNROLL for (int j = 0; j < kDim / 8; ++j) {
-    UNROLL for (int i = 0; i < 4; ++i) rows.output[j][i] = 0;
-  }
+  Begin(&rows);
+  const Sight sight = SightOf(first_visible, queries, row_warp * 16);
 
   u32 query[kSteps][4];
   const bf16* const my_keys = key_tile + (part * kTilePositions + lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
@@ -191,24 +106,22 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
         LoadMatrices(query[s], query_tile + (row_warp * 16 + lane % 16) * kStride + s * 16 + lane / 16 * 8);
       }
     }
-    float scores[8][4];
+    float scores[kTilePositions / 2];
     const bool some = first < positions;
     if (some) {
-      UNROLL for (int j = 0; j < 8; ++j) {
-        UNROLL for (int i = 0; i < 4; ++i) scores[j][i] = 0;
-      }
+      UNROLL for (int i = 0; i < kTilePositions / 2; ++i) scores[i] = 0;
       UNROLL for (int s = 0; s < kSteps; ++s) {
         UNROLL for (int j = 0; j < 8; j += 2) {
           u32 key[4];  // positions 8 j .. + 15: two fragments
           LoadMatrices(key, my_keys + j * 8 * kStride + s * 16);
-          MultiplyBf16(scores[j], query[s], key);
-          MultiplyBf16(scores[j + 1], query[s], key + 2);
+          MultiplyBf16(scores + 4 * j, query[s], key);
+          MultiplyBf16(scores + 4 * j + 4, query[s], key + 2);
         }
       }
     }
     SyncBlock();  // the keys have been read
     if (next < positions) copy_keys(next);
-    if (some) WeighScores(scores, first, visible, first + kTilePositions <= visible_to_all, &rows);
+    if (some) ApplyRescale(WeighScores(scores, first, sight, &rows), &rows);
     if (next < positions) {
       WaitCopies<1>();  // the values, while the next keys are on their way
     } else {
@@ -216,18 +129,14 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
     }
     SyncBlock();
     if (some) {
-      // The scores' fragments, as bf16, are those of a left factor.
       UNROLL for (int s = 0; s < 4; ++s) {
         u32 weight[4];
-        UNROLL for (int i = 0; i < 4; ++i) {
-          const float* const pair = &scores[2 * s + i / 2][i % 2 * 2];
-          weight[i] = Bf16PairFromFloats(pair[0], pair[1]);
-        }
+        WeightsOf(scores, s, weight);
         UNROLL for (int j = 0; j < kDim / 8; j += 2) {
           u32 value[4];  // dimensions 8 j .. + 15: two fragments
           LoadMatricesTransposed(value, my_values + s * 16 * kStride + j * 8);
-          MultiplyBf16(rows.output[j], weight, value);
-          MultiplyBf16(rows.output[j + 1], weight, value + 2);
+          MultiplyBf16(rows.output + 4 * j, weight, value);
+          MultiplyBf16(rows.output + 4 * j + 4, weight, value + 2);
         }
       }
     }
@@ -236,10 +145,7 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
     copy_values(next);
   }
 
-  UNROLL for (int h = 0; h < 2; ++h) {
-    rows.sum[h] += ShuffleXor(rows.sum[h], 1);
-    rows.sum[h] += ShuffleXor(rows.sum[h], 2);
-  }
+  SumLanes(&rows);
   if constexpr (kParts > 1) {
     SyncBlock();  // what is merged takes the place of keys and values
     MergeParts(part, row_warp, (float*)key_tile, &rows);

@@ -65,12 +65,16 @@ struct HostCalls {
   void (*Send16)(unsigned to, const float* v, unsigned barrier, int line);
   unsigned long long (*EvictLast)();
   // `blocks` 0: to this block.
-  void (*CopyBox)(void* to, const void* map, const int* place, int dims, unsigned long long* barrier, unsigned blocks,
-                  unsigned long long policy, int line);
+  void (*CopyBox)(void* to, const void* map, const int* place, int dims, unsigned long long* barrier,
+                  unsigned blocks, unsigned long long policy, int line);
+  void (*FenceCopies)(int line);
   void (*FenceMatrices)(int line);
   void (*CommitMatrices)(int line);
   void (*WaitMatrices)(int open_groups, int line);
-  void (*MultiplyMatrices)(float* sums, int columns, unsigned long long a, unsigned long long b, bool add, int line);
+  void (*MultiplyMatrices)(float* sums, int columns, unsigned long long a, unsigned long long b, bool add,
+                           int line);
+  void (*MultiplyFragments)(float* sums, int columns, const unsigned* a, unsigned long long b,
+                            bool transposed, bool add, int line);
 
   void (*MultiplyBf16)(float* d, const unsigned* a, const unsigned* b, int line);
   void (*LoadMatrices)(unsigned* r, const void* row, bool transposed, int line);

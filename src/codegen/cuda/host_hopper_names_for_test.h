@@ -59,6 +59,12 @@ INLINE u64 MatrixAt(const void* p, int line = __builtin_LINE()) {
 INLINE u64 Advance(u64 matrix, int bytes) {
   return matrix + (u64)(bytes / 16);
 }
+INLINE u64 TransposedAt(const void* p, int box_bytes, int line = __builtin_LINE()) {
+  return (u64)(box_bytes / 16) << 32 | MatrixAt(p, line);
+}
+INLINE void FenceCopies(int line = __builtin_LINE()) {
+  host_calls->FenceCopies(line);
+}
 INLINE void FenceMatrices(int line = __builtin_LINE()) {
   host_calls->FenceMatrices(line);
 }
@@ -73,4 +79,14 @@ INLINE void Settle(float&) {}
 template <int N>
 INLINE void MultiplyMatrices(float (&sums)[N], u64 a, u64 b, bool add, int line = __builtin_LINE()) {
   host_calls->MultiplyMatrices(sums, 2 * N, a, b, add, line);
+}
+template <int N>
+INLINE void MultiplyFragments(float (&sums)[N], const u32 (&a)[4], u64 b, bool add,
+                              int line = __builtin_LINE()) {
+  host_calls->MultiplyFragments(sums, 2 * N, a, b, false, add, line);
+}
+template <int N>
+INLINE void MultiplyTransposed(float (&sums)[N], const u32 (&a)[4], u64 b, bool add,
+                               int line = __builtin_LINE()) {
+  host_calls->MultiplyFragments(sums, 2 * N, a, b, true, add, line);
 }

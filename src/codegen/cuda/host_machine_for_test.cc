@@ -189,6 +189,8 @@ void WaitCopies(int open_groups, int line) {
   while (static_cast<int>(self.closed_copies.size()) > open_groups) {
     for (const PendingCopy& copy : self.closed_copies.front()) {
       Runner().FailIf(line, self.block->shared.Perform(copy));
+      self.block->shared.Land(copy.to);
+      self.landed_copies.push_back(copy.to);
     }
     self.closed_copies.erase(self.closed_copies.begin());
   }
@@ -338,7 +340,8 @@ bool HostMachineIsInstrumented() {
 std::string Include(std::string_view unit, size_t begin, size_t end, std::string_view names) {
   const std::string_view replaced = unit.substr(0, end);
   const auto line = std::count(replaced.begin(), replaced.end(), '\n') + 1;
-  return fmt::format("{}\n#include \"codegen/cuda/{}\"\n#line {} \"unit.cu\"\n", unit.substr(0, begin), names, line);
+  return fmt::format("{}\n#include \"codegen/cuda/{}\"\n#line {} \"unit.cu\"\n", unit.substr(0, begin), names,
+                     line);
 }
 
 std::string WithHostMachine(std::string_view unit) {

@@ -11,8 +11,10 @@
 //               nobody waited for
 //   barriers    one that was not made or fenced, was overwritten, has arrivals or bytes beside its counts
 //   clusters    what is sent to a block that has ended, or does not run yet; a tensor map that nobody made
-//   products    matrices that are outside of the block's memory, or that a copy is in flight to, at the last moment at
-//               which the product may be performed; lanes of a warp with different ones; sums that nobody waited for
+//   products    matrices that are outside of the block's memory, or that a copy is in flight to, at the last
+//   moment at
+//               which the product may be performed; lanes of a warp with different ones; sums that nobody
+//               waited for
 //   global      a misaligned address; one outside of `ranges`, or read in another way than its access allows;
 //   a
 //               LoadDependent* before WaitDependencies; a source that changes under a copy
@@ -20,7 +22,8 @@
 //   integer
 //               overflow, shifts too far; under AddressSanitizer its own checks
 // Reading too early (before a wait, a wrong parity, a slot refilled too early) gives NaN: a copy's
-// destination is NaN from its issue until the last moment at which it may be performed; so are a product's sums.
+// destination is NaN from its issue until the last moment at which it may be performed; so are a product's
+// sums.
 //
 // Not found: plain accesses to global memory outside of any buffer, unless AddressSanitizer runs; a race that
 // no tried order shows; a fence that is missing, and stale caches (all writes are seen at once); whether
@@ -46,8 +49,8 @@ bool HostMachineRuns();
 // Whether AddressSanitizer is in this program, and so in units.
 bool HostMachineIsInstrumented();
 
-// A unit's text with CudaMachine() and HopperMachine() replaced by the host's names; lines keep their numbers.
-// REQUIRES: `unit` contains CudaMachine().
+// A unit's text with CudaMachine() and HopperMachine() replaced by the host's names; lines keep their
+// numbers. REQUIRES: `unit` contains CudaMachine().
 std::string WithHostMachine(std::string_view unit);
 
 // How a kernel may use a part of global memory.

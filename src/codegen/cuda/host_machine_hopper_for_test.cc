@@ -136,11 +136,25 @@ void CopyBox(void* to, const void* map, const int* place, int dims, CopyBarriers
   Runner().MayYield();
 }
 
+void FenceCopies(int) {
+  HostFiber& self = Self();
+  for (const std::byte* landed : self.landed_copies) self.block->shared.Fence(landed);
+  self.landed_copies.clear();
+}
+
 void FenceMatrices(int) {}
 
 void MultiplyMatrices(float* sums, int columns, unsigned long long a, unsigned long long b, bool add,
                       int line) {
   Self().products.Issue({.sums = sums, .columns = columns, .a = a, .b = b, .add = add, .line = line});
+}
+
+void MultiplyFragments(float* sums, int columns, const unsigned* a, unsigned long long b, bool transposed,
+                       bool add, int line) {
+  PendingProduct product = {
+      .sums = sums, .columns = columns, .b = b, .transposed = transposed, .add = add, .line = line};
+  std::copy_n(a, 4, product.fragment.emplace().begin());
+  Self().products.Issue(product);
 }
 
 void CommitMatrices(int) {
@@ -153,15 +167,17 @@ std::string PerformProducts(HostBlock& block, int warp_index, int open_groups) {
   std::array<std::vector<PendingProduct>, 32> products;
   for (size_t lane = 0; lane < 32; ++lane) products[lane] = lanes[lane].products.Close(open_groups);
   for (size_t i = 0; i < products[0].size(); ++i) {
-    std::array<float*, 32> sums;
+    std::array<ProductLane, 32> parts;
     for (size_t lane = 0; lane < 32; ++lane) {
       if (products[lane].size() != products[0].size() || !products[lane][i].SameAs(products[0][i])) {
         return fmt::format("WaitMatrices: lanes 0 and {} of warp {} have different products", lane,
                            warp_index);
       }
-      sums[lane] = lanes[lane].products.Hidden(products[lane][i].sums);
+      const PendingProduct& product = products[lane][i];
+      parts[lane].sums = lanes[lane].products.Hidden(product.sums);
+      if (product.fragment) parts[lane].fragment = product.fragment->data();
     }
-    std::string problem = MultiplyMatricesOfWarp(products[0][i], warp_index % 4, block.shared, sums);
+    std::string problem = MultiplyMatricesOfWarp(products[0][i], warp_index % 4, block.shared, parts);
     if (!problem.empty()) return fmt::format("{}, of the product at line {}", problem, products[0][i].line);
     for (size_t lane = 0; lane < 32; ++lane) lanes[lane].products.Done(products[lane][i].sums);
   }
@@ -187,10 +203,12 @@ void AddHopperCalls(HostCalls* table) {
   table->Send16 = Send16;
   table->EvictLast = EvictLast;
   table->CopyBox = CopyBox;
+  table->FenceCopies = FenceCopies;
   table->FenceMatrices = FenceMatrices;
   table->CommitMatrices = CommitMatrices;
   table->WaitMatrices = WaitMatrices;
   table->MultiplyMatrices = MultiplyMatrices;
+  table->MultiplyFragments = MultiplyFragments;
 }
 
 }  // namespace preheat::codegen::cuda

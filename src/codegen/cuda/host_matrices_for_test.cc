@@ -109,43 +109,87 @@ void OpenProducts::Done(const float* sums) {
 
 namespace {
 
+// Eight elements of a matrix, in the place that 128 bytes of swizzle give `plain`.
+std::string ReadPiece(uint64_t plain, const SharedBuffer& shared, float (&elements)[8]) {
+  const uint64_t place = plain ^ ((plain >> 7 & 7) << 4);
+  const std::byte* at = shared.data() + place;
+  const auto problem = [&](std::string_view what) {
+    return fmt::format("MultiplyMatrices: a row at {}: {}", shared.Name(at), what);
+  };
+  if (!shared.Contains(at, 16)) return problem("outside of the block's memory");
+  if (shared.InFlight(at, 16)) return problem("a copy is in flight to it");
+  if (shared.Unfenced(at, 16)) return problem("no FenceCopies after the copy to it");
+  uint16_t bits[8];
+  std::memcpy(bits, at, 16);
+  for (int i = 0; i < 8; ++i) elements[i] = LowBf16(bits[i]);
+  return "";
+}
+
 // Rows first .. first + count - 1 of a matrix, 16 of k, as floats [k][row].
 std::string ReadMatrix(uint64_t matrix, int first, int count, const SharedBuffer& shared, float* to) {
   for (int row = first; row < first + count; ++row) {
-    for (uint64_t half = 0; half < 2; ++half) {
-      const uint64_t plain = matrix * 16 + static_cast<uint64_t>(row) * 128 + half * 16;
-      const uint64_t place = plain ^ ((plain >> 7 & 7) << 4);
-      const std::byte* at = shared.data() + place;
-      if (!shared.Contains(at, 16)) {
-        return fmt::format("MultiplyMatrices: a row at {}: outside of the block's memory", shared.Name(at));
-      }
-      if (shared.InFlight(at, 16)) {
-        return fmt::format("MultiplyMatrices: a row at {}: a copy is in flight to it", shared.Name(at));
-      }
-      uint16_t elements[8];
-      std::memcpy(elements, at, 16);
-      for (int i = 0; i < 8; ++i) {
-        to[(static_cast<int>(half) * 8 + i) * count + row - first] = LowBf16(elements[i]);
-      }
+    for (int half = 0; half < 2; ++half) {
+      float elements[8];
+      const auto plain = matrix * 16 + static_cast<uint64_t>(row) * 128 + static_cast<uint64_t>(half) * 16;
+      std::string problem = ReadPiece(plain, shared, elements);
+      if (!problem.empty()) return problem;
+      for (int i = 0; i < 8; ++i) to[(half * 8 + i) * count + row - first] = elements[i];
     }
   }
   return "";
 }
 
+// The same of one whose `count` columns lie side by side.
+std::string ReadTransposed(uint64_t matrix, int count, const SharedBuffer& shared, float* to) {
+  const uint64_t first = (matrix & 0xffffffff) * 16, box_bytes = (matrix >> 32) * 16;
+  for (int k = 0; k < 16; ++k) {
+    for (int column = 0; column < count; column += 8) {
+      float elements[8];
+      const auto plain = first + static_cast<uint64_t>(column / 64) * box_bytes +
+                         static_cast<uint64_t>(k * 128 + column % 64 * 2);
+      std::string problem = ReadPiece(plain, shared, elements);
+      if (!problem.empty()) return problem;
+      std::copy_n(elements, 8, to + k * count + column);
+    }
+  }
+  return "";
+}
+
+// As ReadMatrix, of a warp's fragments.
+void ReadFragments(const std::array<ProductLane, 32>& lanes, float* to) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t pair = lanes[static_cast<size_t>(lane)].fragment[i];
+      const int row = lane / 4 + i % 2 * 8, k = lane % 4 * 2 + i / 2 * 8;
+      to[k * 16 + row] = LowBf16(pair);
+      to[(k + 1) * 16 + row] = HighBf16(pair);
+    }
+  }
+}
+
 }  // namespace
 
-std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group, const SharedBuffer& shared,
-                                   const std::array<float*, 32>& sums) {
+std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group,
+                                   const SharedBuffer& shared, const std::array<ProductLane, 32>& lanes) {
   constexpr int kRows = 16, kDepth = 16, kMostColumns = 256;
   CHECK(product.columns <= kMostColumns);
   float a[kDepth * kRows], b[kDepth * kMostColumns];
-  std::string problem = ReadMatrix(product.a, warp_in_group * kRows, kRows, shared, a);
-  if (problem.empty()) problem = ReadMatrix(product.b, 0, product.columns, shared, b);
+  std::string problem;
+  if (product.fragment) {
+    ReadFragments(lanes, a);
+  } else {
+    problem = ReadMatrix(product.a, warp_in_group * kRows, kRows, shared, a);
+  }
+  if (problem.empty()) {
+    problem = product.transposed ? ReadTransposed(product.b, product.columns, shared, b)
+                                 : ReadMatrix(product.b, 0, product.columns, shared, b);
+  }
   if (!problem.empty()) return problem;
   for (int row = 0; row < kRows; ++row) {
     float totals[kMostColumns] = {};
     const auto element = [&](int column) -> float& {
-      return sums[static_cast<size_t>(row % 8 * 4 + column % 8 / 2)][column / 8 * 4 + row / 8 * 2 + column % 2];
+      const ProductLane& lane = lanes[static_cast<size_t>(row % 8 * 4 + column % 8 / 2)];
+      return lane.sums[column / 8 * 4 + row / 8 * 2 + column % 2];
     };
     for (int column = 0; product.add && column < product.columns; ++column) totals[column] = element(column);
     for (int k = 0; k < kDepth; ++k) {

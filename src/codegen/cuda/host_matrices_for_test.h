@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,21 +29,26 @@ struct LoadMatricesLane {
 };
 void LoadMatricesOfWarp(const std::array<LoadMatricesLane, 32>& lanes, bool transposed);
 
-// A MultiplyMatrices that was issued and may be performed at any time until it is waited for. Matrices are places in
-// shared memory, in units of 16 bytes.
+// A MultiplyMatrices that was issued and may be performed at any time until it is waited for. Matrices are
+// places in shared memory, in units of 16 bytes; of one whose columns lie side by side the upper half says
+// how far boxes of 64 of them are apart.
 struct PendingProduct {
   float* sums = nullptr;
   int columns = 0;
   uint64_t a = 0;
   uint64_t b = 0;
+  std::optional<std::array<uint32_t, 4>> fragment{};  // the lane's, in place of a
+  bool transposed = false;                            // b
   bool add = false;
   int line = 0;
 
   bool SameAs(const PendingProduct& other) const {
-    return columns == other.columns && a == other.a && b == other.b && add == other.add && line == other.line;
+    return columns == other.columns && a == other.a && b == other.b && transposed == other.transposed &&
+           add == other.add && line == other.line;
   }
 };
-// Products of a thread and the sums that they are made into: not a number from the first issue until all are waited for.
+// Products of a thread and the sums that they are made into: not a number from the first issue until all are
+// waited for.
 class OpenProducts {
  public:
   void Issue(const PendingProduct& product);
@@ -65,8 +71,13 @@ class OpenProducts {
   std::vector<std::vector<PendingProduct>> groups_;
   std::vector<Sums> sums_;
 };
-// A warp's 16 rows of a product: each lane's sums. What is wrong with what it reads, or "".
-std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group, const SharedBuffer& shared,
-                                   const std::array<float*, 32>& sums);
+// One lane of a product: its sums, its fragment of the left factor where that is in registers.
+struct ProductLane {
+  float* sums = nullptr;
+  const uint32_t* fragment = nullptr;
+};
+// A warp's 16 rows of a product. What is wrong with what it reads, or "".
+std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_group,
+                                   const SharedBuffer& shared, const std::array<ProductLane, 32>& lanes);
 
 }  // namespace preheat::codegen::cuda

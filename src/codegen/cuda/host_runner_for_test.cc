@@ -106,7 +106,8 @@ HostRunner::~HostRunner() {
 
 void HostRunner::StartBlocks() {
   for (size_t c = 0;
-       c < clusters_.size() && started_ < order_.size() && alive_blocks_ < static_cast<int>(slots_.size()); ++c) {
+       c < clusters_.size() && started_ < order_.size() && alive_blocks_ < static_cast<int>(slots_.size());
+       ++c) {
     HostCluster& cluster = clusters_[c];
     const bool busy =
         std::ranges::any_of(cluster.blocks, [](const HostBlock* block) { return block->alive > 0; });
@@ -166,7 +167,8 @@ void HostRunner::Finish(HostFiber& fiber) {
     if (group.empty()) continue;
     return SetError(fiber, group[0].line, "the thread ended while this copy of its was in flight");
   }
-  if (!fiber.products.empty()) return SetError(fiber, 0, "the thread ended and had not waited for its products");
+  if (!fiber.products.empty())
+    return SetError(fiber, 0, "the thread ended and had not waited for its products");
   --block.alive;
   ReleaseCluster(*block.cluster);
   if (block.alive > 0) return;

@@ -25,7 +25,7 @@ void SharedBuffer::Start(int bytes) {
   std::fill_n(data_ - kGuardBytes, kGuardBytes, kGuard);
   std::fill_n(data_, bytes_, kPoison);
   std::fill_n(data_ + bytes_, kGuardBytes, kGuard);
-  in_flight_.assign(bytes_ / kGranule + 1, 0);
+  granules_.assign(bytes_ / kGranule + 1, Granule::kThere);
 }
 
 bool SharedBuffer::Contains(const void* p, size_t bytes) const {
@@ -79,8 +79,8 @@ std::string SharedBuffer::Issue(PendingCopy& copy) {
   if (copy.from != nullptr) copy.source.assign(copy.from, copy.from + copy.bytes);
   if (copy.box) copy.source = copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to));
   std::fill_n(copy.to, copy.bytes, kPoison);
-  std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
-              copy.bytes / kGranule, uint8_t{1});
+  std::fill_n(granules_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule), copy.bytes / kGranule,
+              Granule::kInFlight);
   return "";
 }
 
@@ -91,9 +91,10 @@ std::string SharedBuffer::Perform(const PendingCopy& copy) {
     return fmt::format("{} was written while a copy was in flight to it, issued at line {}", Name(written),
                        copy.line);
   }
-  const bool changed = copy.from != nullptr
-                           ? std::memcmp(copy.from, copy.source.data(), copy.bytes) != 0
-                           : copy.box && copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to)) != copy.source;
+  const bool changed =
+      copy.from != nullptr
+          ? std::memcmp(copy.from, copy.source.data(), copy.bytes) != 0
+          : copy.box && copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to)) != copy.source;
   if (changed) {
     return fmt::format("the source of the copy issued at line {} changed while it was in flight", copy.line);
   }
@@ -102,16 +103,36 @@ std::string SharedBuffer::Perform(const PendingCopy& copy) {
   } else {
     std::memcpy(copy.to, copy.source.data(), copy.bytes);
   }
-  std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
-              copy.bytes / kGranule, uint8_t{0});
+  std::fill_n(granules_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule), copy.bytes / kGranule,
+              Granule::kThere);
   return "";
 }
 
 bool SharedBuffer::InFlight(const void* p, size_t bytes) const {
+  return AnyIs(Granule::kInFlight, p, bytes);
+}
+
+bool SharedBuffer::Unfenced(const void* p, size_t bytes) const {
+  return AnyIs(Granule::kUnfenced, p, bytes);
+}
+
+void SharedBuffer::Land(const std::byte* p) {
+  StateOf(p) = Granule::kUnfenced;
+}
+
+void SharedBuffer::Fence(const std::byte* p) {
+  if (StateOf(p) == Granule::kUnfenced) StateOf(p) = Granule::kThere;
+}
+
+SharedBuffer::Granule& SharedBuffer::StateOf(const std::byte* p) {
+  return granules_[static_cast<size_t>(p - data_) / kGranule];
+}
+
+bool SharedBuffer::AnyIs(Granule state, const void* p, size_t bytes) const {
   const auto offset = static_cast<size_t>(static_cast<const std::byte*>(p) - data_);
-  const auto begin = in_flight_.begin() + static_cast<ptrdiff_t>(offset / kGranule);
-  const auto end = in_flight_.begin() + static_cast<ptrdiff_t>((offset + bytes + kGranule - 1) / kGranule);
-  return std::find(begin, end, 1) != end;
+  const auto begin = granules_.begin() + static_cast<ptrdiff_t>(offset / kGranule);
+  const auto end = granules_.begin() + static_cast<ptrdiff_t>((offset + bytes + kGranule - 1) / kGranule);
+  return std::find(begin, end, state) != end;
 }
 
 }  // namespace preheat::codegen::cuda

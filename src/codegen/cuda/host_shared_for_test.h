@@ -51,6 +51,10 @@ class SharedBuffer {
   std::string Perform(const PendingCopy& copy);
   // Whether a copy is under way to any of the bytes. REQUIRES: Contains(p, bytes).
   bool InFlight(const void* p, size_t bytes) const;
+  // 16 bytes came by CopyAsync16: products may read them after a fence.
+  void Land(const std::byte* p);
+  void Fence(const std::byte* p);
+  bool Unfenced(const void* p, size_t bytes) const;
 
  private:
   static constexpr size_t kGuardBytes = 1024;
@@ -59,7 +63,11 @@ class SharedBuffer {
   std::vector<std::byte> storage_;
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
-  std::vector<uint8_t> in_flight_;  // 1 for each 16 bytes that a copy is under way to
+  enum class Granule : uint8_t { kThere, kInFlight, kUnfenced };
+  bool AnyIs(Granule state, const void* p, size_t bytes) const;
+  Granule& StateOf(const std::byte* p);
+
+  std::vector<Granule> granules_;  // of 16 bytes
 };
 
 }  // namespace preheat::codegen::cuda

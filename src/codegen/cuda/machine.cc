@@ -211,11 +211,17 @@ INLINE bool TryWaitBarrier(CopyBarrier* barrier, u32 parity) {
       : "=r"(done) : "r"(SharedAddress(barrier)), "r"(parity) : "memory");
   return done != 0;
 }
-// A wait of the hardware's own takes up to about a millisecond: 2^14 of them are far beyond any copy.
+// A wait of the hardware's own takes up to about a millisecond: 2^14 of them are far beyond any copy. The loop is
+// hidden from the compiler: a trap that the roles of a kernel share would make it take them for one, and give none the
+// registers that it asks for.
 INLINE void WaitBarrier(CopyBarrier* barrier, u32 parity) {
-  for (int i = 0; !TryWaitBarrier(barrier, parity); ++i) {
-    if (i == 1 << 14) Trap();
-  }
+  asm volatile(
+      "{\n.reg .pred done, late;\n.reg .u32 count;\nmov.u32 count, 0;\n"
+      "AGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\n"
+      "add.u32 count, count, 1;\nsetp.gt.u32 late, count, 16384;\n@late trap;\nbra AGAIN;\nDONE:\n}" ::"r"(
+          SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
 }
 // A policy for what is read once: it leaves L2 first.
 INLINE u64 EvictFirst() {

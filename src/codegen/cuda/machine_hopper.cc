@@ -85,8 +85,14 @@ INLINE u64 MatrixAt(const void* p) {
   // Swizzle of 128 bytes; groups of 8 rows are 1024 bytes apart.
   return 1ull << 62 | 64ull << 32 | 1ull << 16 | SharedAddress(p) >> 4;
 }
+// A matrix that lies with its columns side by side, 64 of them a box: a row is a k. From box to box so many bytes.
+INLINE u64 TransposedAt(const void* p, int box_bytes) {
+  return 1ull << 62 | 64ull << 32 | (u64)(box_bytes / 16) << 16 | SharedAddress(p) >> 4;
+}
 // The same, `bytes` further on, a multiple of 16.
 INLINE u64 Advance(u64 matrix, int bytes) { return matrix + (u64)(bytes / 16); }
+// What this thread brought by CopyAsync16 and waited for, products may read after it.
+INLINE void FenceCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 INLINE void FenceMatrices() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Closes a group of products; WaitMatrices<N> waits until at most N groups are open.
 INLINE void CommitMatrices() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -95,9 +101,10 @@ template <int N> INLINE void WaitMatrices() { asm volatile("wgmma.wait_group.syn
 INLINE void Settle(float& x) { asm volatile("" : "+f"(x)::"memory"); }
 )text";
 
-}  // namespace
+enum class Left { kShared, kRegisters };
 
-std::string HopperMachine(int columns) {
+// A word for a product of `columns` columns. `transpose`: what PTX is told of the right factor.
+std::string Product(const char* name, int columns, Left left, const char* transpose) {
   CHECK(columns > 0 && columns <= 256 && columns % 8 == 0);
   const int count = columns / 2;  // sums of a thread
   std::string sums, outputs;
@@ -105,20 +112,45 @@ std::string HopperMachine(int columns) {
     sums += fmt::format("{}%{}", i == 0 ? "" : ",", i);
     outputs += fmt::format("{}\"+f\"(sums[{}])", i == 0 ? "" : ", ", i);
   }
-  return kHopperBegin + std::string(kClusters) +
-         fmt::format(
-             "// sums += a b, or a b: a 64 x 16, b {0} x 16 as a weight matrix lies; a thread has the "
-             "elements that it\n"
-             "// would have of 16-row tiles in MultiplyBf16, its warp's 16 rows.\n"
-             "INLINE void MultiplyMatrices(float (&sums)[{1}], u64 a, u64 b, bool add) {{\n"
-             "  asm volatile(\n"
-             "      \"{{ .reg .pred p; setp.ne.b32 p, %{4}, 0; "
-             "wgmma.mma_async.sync.aligned.m64n{0}k16.f32.bf16.bf16 \"\n"
-             "      \"{{{2}}}, %{5}, %{6}, p, 1, 1, 0, 0; }}\"\n"
-             "      : {3} : \"r\"((int)add), \"l\"(a), \"l\"(b));\n"
-             "}}\n",
-             columns, count, sums, outputs, count, count + 1, count + 2) +
-         kHopperEnd;
+  const bool shared = left == Left::kShared;
+  const std::string a =
+      shared ? fmt::format("%{}", count + 2)
+             : fmt::format("{{%{}, %{}, %{}, %{}}}", count + 2, count + 3, count + 4, count + 5);
+  return fmt::format(
+      "INLINE void {0}(float (&sums)[{1}], {2}, u64 b, bool add) {{\n"
+      "  asm volatile(\n"
+      "      \"{{ .reg .pred p; setp.ne.b32 p, %{3}, 0; "
+      "wgmma.mma_async.sync.aligned.m64n{4}k16.f32.bf16.bf16 \"\n"
+      "      \"{{{5}}}, {6}, %{7}, p, 1, 1{8}; }}\"\n"
+      "      : {9} : \"r\"((int)add), \"l\"(b), {10});\n"
+      "}}\n",
+      name, count, shared ? "u64 a" : "const u32 (&a)[4]", count, columns, sums, a, count + 1,
+      shared ? ", 0, 0" : transpose, outputs,
+      shared ? "\"l\"(a)" : "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])");
+}
+
+}  // namespace
+
+std::string HopperMachine(const HopperProducts& products) {
+  std::string text = kHopperBegin + std::string(kClusters);
+  if (products.matrices > 0) {
+    text +=
+        "// sums += a b, or a b: a 64 x 16, b as many columns x 16, as a weight matrix lies; a thread has "
+        "the\n"
+        "// elements that it would have of 16-row tiles in MultiplyBf16, its warp's 16 rows.\n";
+    text += Product("MultiplyMatrices", products.matrices, Left::kShared, "");
+  }
+  if (products.fragments > 0) {
+    text +=
+        "// The same, a in registers, as MultiplyBf16 has it: they keep their values until it is waited "
+        "for.\n";
+    text += Product("MultiplyFragments", products.fragments, Left::kRegisters, ", 0");
+  }
+  if (products.transposed > 0) {
+    text += "// The same, b a TransposedAt.\n";
+    text += Product("MultiplyTransposed", products.transposed, Left::kRegisters, ", 1");
+  }
+  return text + kHopperEnd;
 }
 
 }  // namespace preheat::codegen::cuda

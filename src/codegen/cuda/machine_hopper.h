@@ -14,8 +14,14 @@
 
 namespace preheat::codegen::cuda {
 
-// Text that follows CudaMachine(), for products of `columns` columns: a multiple of 8 up to 256.
-std::string HopperMachine(int columns);
+// Columns of each kind of product that a unit has, a multiple of 8 up to 256; 0: it has none of the kind.
+struct HopperProducts {
+  int matrices = 0;    // MultiplyMatrices: both factors in shared memory
+  int fragments = 0;   // MultiplyFragments: the left one in registers
+  int transposed = 0;  // MultiplyTransposed: besides, the right one lies with its columns side by side
+};
+// Text that follows CudaMachine().
+std::string HopperMachine(const HopperProducts& products);
 
 // What that text begins and ends with.
 inline constexpr char kHopperBegin[] = "\n// ==== sm_90a ====\n", kHopperEnd[] = "// ==== sm_90a ends ====\n";

@@ -34,7 +34,8 @@ void ReadLog(const std::string& log, CudaReport& report) {
       report.kernels.back().spilled_bytes += stored + loaded;
     } else if (std::sscanf(line.c_str(), "ptxas info : Used %d registers", &registers) == 1) {
       if (!report.kernels.empty()) report.kernels.back().registers = registers;
-    } else if (!line.starts_with("ptxas info") && line.find_first_not_of(" \n") != std::string::npos) {
+    } else if ((!line.starts_with("ptxas info") || line.find("(C75") != std::string::npos) &&
+               line.find_first_not_of(" \n") != std::string::npos) {
       report.messages += line + "\n";
     }
   }

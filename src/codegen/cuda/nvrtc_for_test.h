@@ -19,7 +19,7 @@ struct CudaReport {
   };
 
   bool compiled = false;
-  std::string messages;  // errors and warnings; "" where there are none
+  std::string messages;  // errors, warnings, lost performance; "" where there is none
   std::vector<Kernel> kernels;
   std::string cubin;
 

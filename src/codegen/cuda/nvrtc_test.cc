@@ -3,9 +3,13 @@
 
 #include <string>
 
+#include "codegen/attention_for_test.h"
+#include "codegen/cuda/attention.h"
 #include "codegen/cuda/host_kernels_for_test.h"
 #include "codegen/cuda/host_ring_for_test.h"
+#include "codegen/cuda/matmul.h"
 #include "codegen/cuda/nvrtc_for_test.h"
+#include "codegen/matmul_for_test.h"
 
 namespace preheat::codegen::cuda {
 namespace {
@@ -61,6 +65,70 @@ TEST(Nvrtc, TheRingCompilesForCardsWithoutSpills) {
     EXPECT_GT(right->registers, 0);
     EXPECT_EQ(right->spilled_bytes, 0);
     EXPECT_GT(report.cubin.size(), 1000u);
+  }
+}
+
+const Target kHopper = ParseTarget("sm_90a");
+
+void ExpectFast(const NvrtcForTest& nvrtc, const std::string& source, const std::string& what) {
+  const CudaReport report = nvrtc.Compile(source, "sm_90a");
+  EXPECT_TRUE(report.compiled) << what;
+  EXPECT_EQ(report.messages, "") << what;  // also where products would wait for each other
+  EXPECT_FALSE(report.kernels.empty()) << what;
+  for (const CudaReport::Kernel& kernel : report.kernels) {
+    EXPECT_LE(kernel.spilled_bytes, 128)  // set aside once, outside of loops
+        << what << ": " << kernel.name << ", " << kernel.registers << " registers";
+  }
+}
+
+// As the heuristics choose them for a 3B model.
+TEST(Nvrtc, ProductsOfPromptsCompileForHopper) {
+  std::string reason;
+  const auto nvrtc = NvrtcForTest::Open(reason);
+  if (!nvrtc) GTEST_SKIP() << "[SKIP] no NVRTC here: " << reason;
+  const MatmulCase cases[] = {
+      {.prologue = "rms_norm",
+       .epilogue = "rotary_append",
+       .k = 3072,
+       .columns = {3072, 1024, 1024},
+       .out = DType::kBf16,
+       .head_dim = 128},
+      {.epilogue = "add", .k = 3072, .columns = {3072}, .x = DType::kBf16},
+      {.prologue = "rms_norm",
+       .epilogue = "silu_mul",
+       .k = 3072,
+       .columns = {8192, 8192},
+       .out = DType::kBf16},
+      {.epilogue = "add", .k = 8192, .columns = {3072}, .x = DType::kBf16},
+  };
+  for (const int64_t rows : {128, 1024}) {
+    for (const MatmulCase& c : cases) {
+      const MatmulGraph g = MakeGraph(c);
+      const StepShape shape = {.rows = rows};
+      const Schedule schedule = matmul_region::DefaultSchedule(g.graph, g.matmul, kHopper, shape);
+      const RegionCode code = matmul_region::Generate(g.graph, g.matmul, kHopper, shape, schedule);
+      ExpectFast(*nvrtc, code.source, c.Name() + " " + ToText(schedule));
+    }
+  }
+}
+
+TEST(Nvrtc, AttentionOfPromptsCompilesForHopper) {
+  std::string reason;
+  const auto nvrtc = NvrtcForTest::Open(reason);
+  if (!nvrtc) GTEST_SKIP() << "[SKIP] no NVRTC here: " << reason;
+  for (const auto& [group, head_dim] : {std::pair{3, 128}, {4, 64}}) {
+    const AttentionCase c = {.target = kHopper,
+                             .kv_heads = 8,
+                             .group = group,
+                             .head_dim = head_dim,
+                             .query = DType::kBf16,
+                             .cache = DType::kBf16,
+                             .result = DType::kBf16};
+    const StepShape shape = {.rows = 512};
+    for (const Schedule& schedule : attention::Candidates(c.Graph(), AttentionCase::kNode, kHopper, shape)) {
+      const RegionCode code = attention::Generate(c.Graph(), AttentionCase::kNode, kHopper, shape, schedule);
+      ExpectFast(*nvrtc, code.source, c.Name() + ToText(schedule));
+    }
   }
 }
 

@@ -43,7 +43,7 @@ TensorMap MapOfWeights(const Spec& spec, const WgmmaShape& shape, int operand, i
 
 std::string WgmmaText(const ir::Graph& graph, const Spec& spec, const Target& target,
                       const WgmmaShape& shape) {
-  std::string text = HopperMachine(static_cast<int>(shape.numbers().columns));
+  std::string text = HopperMachine({.matrices = static_cast<int>(shape.numbers().columns)});
   text += shape.Constants();
   text += fmt::format("constexpr int kParts = {};\n", spec.parts.size());
   text += kWgmmaOpening;
