@@ -118,6 +118,9 @@ INLINE float Multiply(float a, float b) {
 INLINE float Add(float a, float b) {
   return HostCanonical(a + b);
 }
+INLINE float LargerOf(float a, float b) {
+  return __builtin_fmaxf(a, b);
+}
 INLINE float SquareRoot(float x) {
   return HostCanonical(__builtin_sqrtf(x));
 }

@@ -57,9 +57,9 @@ INLINE Rescale WeighScores(float (&scores)[kTilePositions / 2], int first, const
       }
     }
     float largest = rows->max[h];
-    UNROLL for (int j = 0; j < kTilePositions / 8; ++j) largest = Max(largest, Max(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]));
-    largest = Max(largest, ShuffleXor(largest, 1));
-    largest = Max(largest, ShuffleXor(largest, 2));
+    UNROLL for (int j = 0; j < kTilePositions / 8; ++j) largest = LargerOf(largest, LargerOf(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]));
+    largest = LargerOf(largest, ShuffleXor(largest, 1));
+    largest = LargerOf(largest, ShuffleXor(largest, 2));
     // A row that has seen nothing yet weighs nothing.
     const float base = largest > kLowest ? largest * kScale2 : 0.0f;
     rescale.by[h] = PowerOfTwo(FusedMultiplyAdd(rows->max[h], kScale2, -base));

@@ -12,7 +12,7 @@ constexpr int kBoxBytes = kTilePositions * 128;      // 64 dimensions of a tile'
 constexpr int kSlotBytes = kDim / 64 * kBoxBytes;    // keys or values of a tile
 constexpr int kQueriesAt = kSlots * kSlotBytes;
 constexpr int kBarriersAt = kQueriesAt + kTileRows * kStride * 2;
-constexpr int kLag = kSlots - 2 < 3 ? kSlots - 2 : 3;  // tiles that a mover has under way beside the newest
+constexpr int kLag = kSlots - 2;  // tiles that a mover has under way beside the newest; the ring turns with two more
 
 struct Job {
   ph_args args;

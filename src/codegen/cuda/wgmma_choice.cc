@@ -34,6 +34,9 @@ constexpr double kStartUs = 1.85;            // from the last kernel's end to th
 constexpr double kWaveUs = 4.9;              // another tile of a block, or another block in its place
 constexpr double kExchangeUsPerKilobyte = 0.056;
 constexpr double kSharedXUs = 0.95;  // sharing x is slower than sharing weights
+constexpr double kBoxCycles = 130;   // of the one thread that asks for weights
+constexpr double kLateUs =
+    1.2;  // weights that are shared are not asked for before all blocks of a cluster run
 
 int64_t CeilDiv(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -71,9 +74,10 @@ double EstimateUs(const WgmmaRegion& region, const WgmmaNumbers& n, const Card& 
   const auto waves = static_cast<double>(CeilDiv(clusters, card.Resident(cluster)));
   const auto steps = static_cast<double>(CeilDiv(CeilDiv(region.k, kWgmmaStep), n.split));
   const auto sums = static_cast<double>(n.rows * n.columns);
+  const int64_t boxes = n.pairs > 0 ? CeilDiv(n.columns / (2 * n.pairs), n.share_w) : 1;
   // A step multiplies, or waits for shared memory: a row of 128 bytes comes in two cycles.
-  const double cycles =
-      std::max({sums / 32, 2.0 * static_cast<double>(n.rows + n.columns), kLeastStepCycles});
+  const double cycles = std::max({sums / 32, 2.0 * static_cast<double>(n.rows + n.columns), kLeastStepCycles,
+                                  kBoxCycles * static_cast<double>(boxes)});
   const double multiply = waves * steps * cycles / kCyclesPerUs;
   const double memory = static_cast<double>(region.columns * region.k * 2) / kMemoryBytesPerUs;
   const double step_bytes = 128 * (static_cast<double>(n.rows) / static_cast<double>(n.share_x) +
@@ -83,7 +87,7 @@ double EstimateUs(const WgmmaRegion& region, const WgmmaNumbers& n, const Card& 
   const double sent_kilobytes = sums * 4 / 1024 * (split - 1) / split;
   return kStartUs + std::max({multiply, memory, cache}) + kCacheShare * cache + (waves - 1) * kWaveUs +
          FinishUsPerKiloSum(region.epilogue) * sums / split / 1024 + kExchangeUsPerKilobyte * sent_kilobytes +
-         (n.share_x > 1 ? kSharedXUs : 0);
+         (n.share_x > 1 ? kSharedXUs : 0) + (n.share_w > 1 && memory > multiply ? kLateUs : 0);
 }
 
 // Both rings as deep as shared memory allows.
