@@ -121,7 +121,10 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
     }
     SyncBlock();  // the keys have been read
     if (next < positions) copy_keys(next);
-    if (some) ApplyRescale(WeighScores(scores, first, sight, &rows), &rows);
+    if (some) {
+      const Rescale rescale = WeighScores(scores, first, sight, &rows);
+      if (Matters(rescale)) Apply(rescale, &rows);
+    }
     if (next < positions) {
       WaitCopies<1>();  // the values, while the next keys are on their way
     } else {

@@ -44,43 +44,52 @@ struct Rescale {
   float by[2];
 };
 // Scores of kTilePositions positions from `first` on become weights, and are summed; what they weigh is added after
-// ApplyRescale.
+// the Rescale is applied. Few warps share a scheduler: chains of operations that wait for each other are kept short.
 INLINE Rescale WeighScores(float (&scores)[kTilePositions / 2], int first, const Sight& sight, Rows* rows) {
-  const bool all = first + kTilePositions <= sight.to_all;
+  constexpr int kBlocks = kTilePositions / 8, kChains = 4;
+  if (first + kTilePositions > sight.to_all) {
+    UNROLL for (int i = 0; i < kTilePositions / 2; ++i) {
+      if (first + i / 4 * 8 + Lane() % 4 * 2 + i % 2 >= sight.visible[i / 2 % 2]) scores[i] = kLowest;
+    }
+  }
+  float largest[2][kChains], total[2][kChains], base[2];
+  UNROLL for (int h = 0; h < 2; ++h) {
+    UNROLL for (int j = 0; j < kBlocks; ++j) {
+      const float larger = LargerOf(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]);
+      largest[h][j % kChains] = j < kChains ? larger : LargerOf(largest[h][j % kChains], larger);
+    }
+  }
+  float max[2];
+  UNROLL for (int h = 0; h < 2; ++h) {
+    max[h] = LargerOf(LargerOf(largest[h][0], largest[h][1]), LargerOf(largest[h][2], largest[h][3]));
+    max[h] = LargerOf(max[h], rows->max[h]);
+  }
+  UNROLL for (int h = 0; h < 2; ++h) max[h] = LargerOf(max[h], ShuffleXor(max[h], 1));
+  UNROLL for (int h = 0; h < 2; ++h) max[h] = LargerOf(max[h], ShuffleXor(max[h], 2));
   Rescale rescale;
   UNROLL for (int h = 0; h < 2; ++h) {
-    if (!all) {
-      UNROLL for (int j = 0; j < kTilePositions / 8; ++j) {
-        UNROLL for (int i = 0; i < 2; ++i) {
-          if (first + j * 8 + Lane() % 4 * 2 + i >= sight.visible[h]) scores[4 * j + 2 * h + i] = kLowest;
-        }
-      }
-    }
-    float largest = rows->max[h];
-    UNROLL for (int j = 0; j < kTilePositions / 8; ++j) largest = LargerOf(largest, LargerOf(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]));
-    largest = LargerOf(largest, ShuffleXor(largest, 1));
-    largest = LargerOf(largest, ShuffleXor(largest, 2));
     // A row that has seen nothing yet weighs nothing.
-    const float base = largest > kLowest ? largest * kScale2 : 0.0f;
-    rescale.by[h] = PowerOfTwo(FusedMultiplyAdd(rows->max[h], kScale2, -base));
-    rows->max[h] = largest;
-    float total = 0;
-    UNROLL for (int j = 0; j < kTilePositions / 8; ++j) {
-      UNROLL for (int i = 0; i < 2; ++i) {
-        float& score = scores[4 * j + 2 * h + i];
-        score = PowerOfTwo(FusedMultiplyAdd(score, kScale2, -base));
-        total += score;
-      }
+    base[h] = max[h] > kLowest ? max[h] * kScale2 : 0.0f;
+    rescale.by[h] = PowerOfTwo(FusedMultiplyAdd(rows->max[h], kScale2, -base[h]));
+    rows->max[h] = max[h];
+  }
+  UNROLL for (int j = 0; j < kBlocks; ++j) {
+    UNROLL for (int h = 0; h < 2; ++h) {
+      float* const pair = scores + 4 * j + 2 * h;
+      UNROLL for (int i = 0; i < 2; ++i) pair[i] = PowerOfTwo(FusedMultiplyAdd(pair[i], kScale2, -base[h]));
+      total[h][j % kChains] = (j < kChains ? 0.0f : total[h][j % kChains]) + (pair[0] + pair[1]);
     }
-    rows->sum[h] = FusedMultiplyAdd(rows->sum[h], rescale.by[h], total);
+  }
+  UNROLL for (int h = 0; h < 2; ++h) {
+    const float sum = (total[h][0] + total[h][1]) + (total[h][2] + total[h][3]);
+    rows->sum[h] = FusedMultiplyAdd(rows->sum[h], rescale.by[h], sum);
   }
   return rescale;
 }
-INLINE void ApplyRescale(const Rescale& rescale, Rows* rows) {
-  if (Ballot(rescale.by[0] != 1.0f || rescale.by[1] != 1.0f) == 0) return;
-  UNROLL for (int j = 0; j < kDim / 8; ++j) {
-    UNROLL for (int i = 0; i < 4; ++i) rows->output[4 * j + i] *= rescale.by[i / 2];
-  }
+// Whether any of the warp's rows is worth less than it was.
+INLINE bool Matters(const Rescale& rescale) { return Ballot(rescale.by[0] != 1.0f || rescale.by[1] != 1.0f) != 0; }
+INLINE void Apply(const Rescale& rescale, Rows* rows) {
+  UNROLL for (int i = 0; i < kDim / 2; ++i) rows->output[i] *= rescale.by[i / 2 % 2];
 }
 
 // The fragments of scores, as bf16, are those of a left factor: of 16 positions.

@@ -196,10 +196,19 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
     settle_scores();
     hand_back(key_slot);
     const Rescale rescale = WeighScores(scores, tile * kTilePositions, sight, &rows);
-    WaitMatrices<0>();
-    settle_output();
-    hand_back(value_slot);
-    ApplyRescale(rescale, &rows);
+    settle_scores();
+    const auto multiplied = [&] {
+      WaitMatrices<0>();
+      settle_output();
+      hand_back(value_slot);
+    };
+    // The wait stands behind a branch: the assembler would move it before the softmax, which is to run beside products.
+    if (Matters(rescale)) {
+      multiplied();
+      Apply(rescale, &rows);
+    } else {
+      multiplied();
+    }
     take_weights();
   }
   if (tiles < Tiles(job.positions)) turn.Next();  // keys that only the others see
