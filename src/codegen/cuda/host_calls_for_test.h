@@ -67,6 +67,7 @@ struct HostCalls {
   // `blocks` 0: to this block.
   void (*CopyBox)(void* to, const void* map, const int* place, int dims, unsigned long long* barrier,
                   unsigned blocks, unsigned long long policy, int line);
+  void (*ArriveWhenCopied)(unsigned long long* barrier, int line);
   void (*FenceCopies)(int line);
   void (*FenceMatrices)(int line);
   void (*CommitMatrices)(int line);

@@ -62,6 +62,9 @@ INLINE u64 Advance(u64 matrix, int bytes) {
 INLINE u64 TransposedAt(const void* p, int box_bytes, int line = __builtin_LINE()) {
   return (u64)(box_bytes / 16) << 32 | MatrixAt(p, line);
 }
+INLINE void ArriveWhenCopied(CopyBarrier* barrier, int line = __builtin_LINE()) {
+  host_calls->ArriveWhenCopied(barrier, line);
+}
 INLINE void FenceCopies(int line = __builtin_LINE()) {
   host_calls->FenceCopies(line);
 }

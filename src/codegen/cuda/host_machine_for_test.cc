@@ -190,7 +190,6 @@ void WaitCopies(int open_groups, int line) {
     for (const PendingCopy& copy : self.closed_copies.front()) {
       Runner().FailIf(line, self.block->shared.Perform(copy));
       self.block->shared.Land(copy.to);
-      self.landed_copies.push_back(copy.to);
     }
     self.closed_copies.erase(self.closed_copies.begin());
   }

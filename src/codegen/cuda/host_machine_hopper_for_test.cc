@@ -136,23 +136,37 @@ void CopyBox(void* to, const void* map, const int* place, int dims, CopyBarriers
   Runner().MayYield();
 }
 
-void FenceCopies(int) {
+// The copies are performed at once, which they may be.
+void ArriveWhenCopied(CopyBarriers::Word* barrier, int line) {
   HostFiber& self = Self();
-  for (const std::byte* landed : self.landed_copies) self.block->shared.Fence(landed);
-  self.landed_copies.clear();
+  Runner().MayYield();
+  self.closed_copies.push_back(std::move(self.open_copies));
+  self.open_copies.clear();
+  HostCallTable().WaitCopies(0, line);
+  HostCallTable().Arrive(barrier, line);
+}
+
+void FenceCopies(int) {
+  Self().fenced = Self().block->shared.landed();
 }
 
 void FenceMatrices(int) {}
 
 void MultiplyMatrices(float* sums, int columns, unsigned long long a, unsigned long long b, bool add,
                       int line) {
-  Self().products.Issue({.sums = sums, .columns = columns, .a = a, .b = b, .add = add, .line = line});
+  Self().products.Issue(
+      {.sums = sums, .columns = columns, .a = a, .b = b, .add = add, .fenced = Self().fenced, .line = line});
 }
 
 void MultiplyFragments(float* sums, int columns, const unsigned* a, unsigned long long b, bool transposed,
                        bool add, int line) {
-  PendingProduct product = {
-      .sums = sums, .columns = columns, .b = b, .transposed = transposed, .add = add, .line = line};
+  PendingProduct product = {.sums = sums,
+                            .columns = columns,
+                            .b = b,
+                            .transposed = transposed,
+                            .add = add,
+                            .fenced = Self().fenced,
+                            .line = line};
   std::copy_n(a, 4, product.fragment.emplace().begin());
   Self().products.Issue(product);
 }
@@ -203,6 +217,7 @@ void AddHopperCalls(HostCalls* table) {
   table->Send16 = Send16;
   table->EvictLast = EvictLast;
   table->CopyBox = CopyBox;
+  table->ArriveWhenCopied = ArriveWhenCopied;
   table->FenceCopies = FenceCopies;
   table->FenceMatrices = FenceMatrices;
   table->CommitMatrices = CommitMatrices;

@@ -109,8 +109,15 @@ void OpenProducts::Done(const float* sums) {
 
 namespace {
 
+// Shared memory as a thread's product sees it.
+struct SharedView {
+  const SharedBuffer& shared;
+  uint32_t fenced;
+};
+
 // Eight elements of a matrix, in the place that 128 bytes of swizzle give `plain`.
-std::string ReadPiece(uint64_t plain, const SharedBuffer& shared, float (&elements)[8]) {
+std::string ReadPiece(uint64_t plain, const SharedView& view, float (&elements)[8]) {
+  const SharedBuffer& shared = view.shared;
   const uint64_t place = plain ^ ((plain >> 7 & 7) << 4);
   const std::byte* at = shared.data() + place;
   const auto problem = [&](std::string_view what) {
@@ -118,7 +125,7 @@ std::string ReadPiece(uint64_t plain, const SharedBuffer& shared, float (&elemen
   };
   if (!shared.Contains(at, 16)) return problem("outside of the block's memory");
   if (shared.InFlight(at, 16)) return problem("a copy is in flight to it");
-  if (shared.Unfenced(at, 16)) return problem("no FenceCopies after the copy to it");
+  if (shared.Landing(at) > view.fenced) return problem("no FenceCopies after the copy to it");
   uint16_t bits[8];
   std::memcpy(bits, at, 16);
   for (int i = 0; i < 8; ++i) elements[i] = LowBf16(bits[i]);
@@ -126,12 +133,12 @@ std::string ReadPiece(uint64_t plain, const SharedBuffer& shared, float (&elemen
 }
 
 // Rows first .. first + count - 1 of a matrix, 16 of k, as floats [k][row].
-std::string ReadMatrix(uint64_t matrix, int first, int count, const SharedBuffer& shared, float* to) {
+std::string ReadMatrix(uint64_t matrix, int first, int count, const SharedView& view, float* to) {
   for (int row = first; row < first + count; ++row) {
     for (int half = 0; half < 2; ++half) {
       float elements[8];
       const auto plain = matrix * 16 + static_cast<uint64_t>(row) * 128 + static_cast<uint64_t>(half) * 16;
-      std::string problem = ReadPiece(plain, shared, elements);
+      std::string problem = ReadPiece(plain, view, elements);
       if (!problem.empty()) return problem;
       for (int i = 0; i < 8; ++i) to[(half * 8 + i) * count + row - first] = elements[i];
     }
@@ -140,14 +147,14 @@ std::string ReadMatrix(uint64_t matrix, int first, int count, const SharedBuffer
 }
 
 // The same of one whose `count` columns lie side by side.
-std::string ReadTransposed(uint64_t matrix, int count, const SharedBuffer& shared, float* to) {
+std::string ReadTransposed(uint64_t matrix, int count, const SharedView& view, float* to) {
   const uint64_t first = (matrix & 0xffffffff) * 16, box_bytes = (matrix >> 32) * 16;
   for (int k = 0; k < 16; ++k) {
     for (int column = 0; column < count; column += 8) {
       float elements[8];
       const auto plain = first + static_cast<uint64_t>(column / 64) * box_bytes +
                          static_cast<uint64_t>(k * 128 + column % 64 * 2);
-      std::string problem = ReadPiece(plain, shared, elements);
+      std::string problem = ReadPiece(plain, view, elements);
       if (!problem.empty()) return problem;
       std::copy_n(elements, 8, to + k * count + column);
     }
@@ -174,15 +181,16 @@ std::string MultiplyMatricesOfWarp(const PendingProduct& product, int warp_in_gr
   constexpr int kRows = 16, kDepth = 16, kMostColumns = 256;
   CHECK(product.columns <= kMostColumns);
   float a[kDepth * kRows], b[kDepth * kMostColumns];
+  const SharedView view = {shared, product.fenced};
   std::string problem;
   if (product.fragment) {
     ReadFragments(lanes, a);
   } else {
-    problem = ReadMatrix(product.a, warp_in_group * kRows, kRows, shared, a);
+    problem = ReadMatrix(product.a, warp_in_group * kRows, kRows, view, a);
   }
   if (problem.empty()) {
-    problem = product.transposed ? ReadTransposed(product.b, product.columns, shared, b)
-                                 : ReadMatrix(product.b, 0, product.columns, shared, b);
+    problem = product.transposed ? ReadTransposed(product.b, product.columns, view, b)
+                                 : ReadMatrix(product.b, 0, product.columns, view, b);
   }
   if (!problem.empty()) return problem;
   for (int row = 0; row < kRows; ++row) {

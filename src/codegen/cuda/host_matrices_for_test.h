@@ -40,6 +40,7 @@ struct PendingProduct {
   std::optional<std::array<uint32_t, 4>> fragment{};  // the lane's, in place of a
   bool transposed = false;                            // b
   bool add = false;
+  uint32_t fenced = 0;  // copies that the thread has fenced, as SharedBuffer counts them
   int line = 0;
 
   bool SameAs(const PendingProduct& other) const {

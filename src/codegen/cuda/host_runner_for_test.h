@@ -49,7 +49,7 @@ struct HostFiber {
   bool has_waited = false;               // WaitDependencies, by itself or by one that it met since
   std::vector<PendingCopy> open_copies;  // CopyAsync16 since the last CommitCopies
   std::vector<std::vector<PendingCopy>> closed_copies;  // groups, oldest first
-  std::vector<const std::byte*> landed_copies;          // waited for, before FenceCopies: 16 bytes each
+  uint32_t fenced = 0;  // landings in shared memory before the last FenceCopies
   OpenProducts products;
 
   int lane() const { return view.thread % 32; }

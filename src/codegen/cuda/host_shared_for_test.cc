@@ -25,7 +25,9 @@ void SharedBuffer::Start(int bytes) {
   std::fill_n(data_ - kGuardBytes, kGuardBytes, kGuard);
   std::fill_n(data_, bytes_, kPoison);
   std::fill_n(data_ + bytes_, kGuardBytes, kGuard);
-  granules_.assign(bytes_ / kGranule + 1, Granule::kThere);
+  in_flight_.assign(bytes_ / kGranule + 1, 0);
+  landings_.assign(bytes_ / kGranule + 1, 0);
+  landed_ = 0;
 }
 
 bool SharedBuffer::Contains(const void* p, size_t bytes) const {
@@ -79,8 +81,8 @@ std::string SharedBuffer::Issue(PendingCopy& copy) {
   if (copy.from != nullptr) copy.source.assign(copy.from, copy.from + copy.bytes);
   if (copy.box) copy.source = copy.box->Gather(reinterpret_cast<uintptr_t>(copy.to));
   std::fill_n(copy.to, copy.bytes, kPoison);
-  std::fill_n(granules_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule), copy.bytes / kGranule,
-              Granule::kInFlight);
+  std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
+              copy.bytes / kGranule, uint8_t{1});
   return "";
 }
 
@@ -103,36 +105,24 @@ std::string SharedBuffer::Perform(const PendingCopy& copy) {
   } else {
     std::memcpy(copy.to, copy.source.data(), copy.bytes);
   }
-  std::fill_n(granules_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule), copy.bytes / kGranule,
-              Granule::kThere);
+  std::fill_n(in_flight_.begin() + (copy.to - data_) / static_cast<ptrdiff_t>(kGranule),
+              copy.bytes / kGranule, uint8_t{0});
   return "";
 }
 
 bool SharedBuffer::InFlight(const void* p, size_t bytes) const {
-  return AnyIs(Granule::kInFlight, p, bytes);
-}
-
-bool SharedBuffer::Unfenced(const void* p, size_t bytes) const {
-  return AnyIs(Granule::kUnfenced, p, bytes);
+  const auto offset = static_cast<size_t>(static_cast<const std::byte*>(p) - data_);
+  const auto begin = in_flight_.begin() + static_cast<ptrdiff_t>(offset / kGranule);
+  const auto end = in_flight_.begin() + static_cast<ptrdiff_t>((offset + bytes + kGranule - 1) / kGranule);
+  return std::find(begin, end, 1) != end;
 }
 
 void SharedBuffer::Land(const std::byte* p) {
-  StateOf(p) = Granule::kUnfenced;
+  landings_[static_cast<size_t>(p - data_) / kGranule] = ++landed_;
 }
 
-void SharedBuffer::Fence(const std::byte* p) {
-  if (StateOf(p) == Granule::kUnfenced) StateOf(p) = Granule::kThere;
-}
-
-SharedBuffer::Granule& SharedBuffer::StateOf(const std::byte* p) {
-  return granules_[static_cast<size_t>(p - data_) / kGranule];
-}
-
-bool SharedBuffer::AnyIs(Granule state, const void* p, size_t bytes) const {
-  const auto offset = static_cast<size_t>(static_cast<const std::byte*>(p) - data_);
-  const auto begin = granules_.begin() + static_cast<ptrdiff_t>(offset / kGranule);
-  const auto end = granules_.begin() + static_cast<ptrdiff_t>((offset + bytes + kGranule - 1) / kGranule);
-  return std::find(begin, end, state) != end;
+uint32_t SharedBuffer::Landing(const std::byte* p) const {
+  return landings_[static_cast<size_t>(p - data_) / kGranule];
 }
 
 }  // namespace preheat::codegen::cuda

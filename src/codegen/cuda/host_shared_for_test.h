@@ -51,10 +51,11 @@ class SharedBuffer {
   std::string Perform(const PendingCopy& copy);
   // Whether a copy is under way to any of the bytes. REQUIRES: Contains(p, bytes).
   bool InFlight(const void* p, size_t bytes) const;
-  // 16 bytes came by CopyAsync16: products may read them after a fence.
+  // 16 bytes came by CopyAsync16. Landings are counted, so that a fence can be told from a later one; 0: it
+  // came otherwise.
   void Land(const std::byte* p);
-  void Fence(const std::byte* p);
-  bool Unfenced(const void* p, size_t bytes) const;
+  uint32_t landed() const { return landed_; }
+  uint32_t Landing(const std::byte* p) const;
 
  private:
   static constexpr size_t kGuardBytes = 1024;
@@ -63,11 +64,9 @@ class SharedBuffer {
   std::vector<std::byte> storage_;
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
-  enum class Granule : uint8_t { kThere, kInFlight, kUnfenced };
-  bool AnyIs(Granule state, const void* p, size_t bytes) const;
-  Granule& StateOf(const std::byte* p);
-
-  std::vector<Granule> granules_;  // of 16 bytes
+  std::vector<uint8_t> in_flight_;  // 1 for each 16 bytes that a copy is under way to
+  std::vector<uint32_t> landings_;  // of each 16 bytes
+  uint32_t landed_ = 0;
 };
 
 }  // namespace preheat::codegen::cuda

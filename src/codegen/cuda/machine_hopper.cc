@@ -91,7 +91,12 @@ INLINE u64 TransposedAt(const void* p, int box_bytes) {
 }
 // The same, `bytes` further on, a multiple of 16.
 INLINE u64 Advance(u64 matrix, int bytes) { return matrix + (u64)(bytes / 16); }
-// What this thread brought by CopyAsync16 and waited for, products may read after it.
+// Counts this thread at the barrier when all that it has asked CopyAsync16 for is there; it does not wait itself.
+INLINE void ArriveWhenCopied(CopyBarrier* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(SharedAddress(barrier)) : "memory");
+}
+// What CopyAsync16 brought, by whichever thread, and this one has waited for: its products may read it after this. In
+// the thread that copies it would wait for all copies under way.
 INLINE void FenceCopies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 INLINE void FenceMatrices() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Closes a group of products; WaitMatrices<N> waits until at most N groups are open.

@@ -12,7 +12,6 @@ constexpr int kBoxBytes = kTilePositions * 128;      // 64 dimensions of a tile'
 constexpr int kSlotBytes = kDim / 64 * kBoxBytes;    // keys or values of a tile
 constexpr int kQueriesAt = kSlots * kSlotBytes;
 constexpr int kBarriersAt = kQueriesAt + kTileRows * kStride * 2;
-constexpr int kLag = kSlots - 2;  // tiles that a mover has under way beside the newest; the ring turns with two more
 
 struct Job {
   ph_args args;
@@ -73,39 +72,19 @@ INLINE void CopyTile(const bf16* rows, int first, int positions, u8* slot) {
   }
 }
 
-// Tells of the last kOpen + 1 of `all` slots, one after the other. `told`: the first of them.
-template <int kOpen> INLINE void Tell(int all, const Barriers& barriers, int told) {
-  if constexpr (kOpen >= 0) {
-    if (kOpen < all) {
-      WaitCopies<kOpen>();
-      FenceCopies();
-      Arrive(barriers.full + told);
-      told = told + 1 == kSlots ? 0 : told + 1;
-    }
-    Tell<kOpen - 1>(all, barriers, told);
-  }
-}
-
 INLINE void Move(const Job& job, u8* ring, const Barriers& barriers) {
   const bf16* const keys = Operand<const bf16>(&job.args, 1) + KeyOffset(job.args.capacity, job.kv_head, 0, 0);
   const bf16* const values = Operand<const bf16>(&job.args, 2) + ValueOffset(job.args.capacity, job.kv_head, 0, 0);
   const int all = 2 * Tiles(job.positions);
   Turn turn = {0, 1};
-  int told = 0;  // the next slot to be told of
   WaitDependencies();
   NO_UNROLL for (int n = 0; n < all; ++n) {
     WaitBarrier(barriers.empty + turn.slot, turn.parity);
     const Load load = LoadAt(n, all);
     CopyTile(load.keys ? keys : values, load.tile * kTilePositions, job.positions, ring + turn.slot * kSlotBytes);
-    CommitCopies();
+    ArriveWhenCopied(barriers.full + turn.slot);
     turn.Next();
-    if (n < kLag) continue;
-    WaitCopies<kLag>();
-    FenceCopies();
-    Arrive(barriers.full + told);
-    told = told + 1 == kSlots ? 0 : told + 1;
   }
-  Tell<kLag - 1>(all, barriers, told);
 }
 
 // ---- The multipliers: warpgroups -------------------------------------------------------------------------------
@@ -157,7 +136,10 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
   const int last_row = WarpIndex() / 4 * 64 + 63;
   const int tiles = Tiles(job.first_visible + (int)Min(last_row / kGroup, job.queries - 1));
   Turn turn = {0, 0};
-  const auto wait = [&] { WaitBarrier(barriers.full + turn.slot, turn.parity); };
+  const auto wait = [&] {
+    WaitBarrier(barriers.full + turn.slot, turn.parity);
+    FenceCopies();
+  };
   const auto hand_back = [&](int slot) {
     if (Lane() == 0) Arrive(barriers.empty + slot);
   };
