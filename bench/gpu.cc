@@ -10,6 +10,7 @@
 // FILE has a variant a line: a name, then REGION:number=value,...;REGION:... with the regions' names as
 // `--dump` shows them; "*" in place of a region: all products.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <fstream>
@@ -108,7 +109,8 @@ int Run(const Words& words) {
   const checkpoint::ModelConfig config = checkpoint::SynthShape(shape);
   const int64_t capacity = 8192;
   StepBench bench(*device, store, config, tensor::DType::kBf16);
-  fmt::print("{} {} {}\n", device->name(), device->Targets().front(), shape);
+  fmt::print("{} {} {}, resident clusters {}\n", device->name(), device->Targets().front(), shape,
+             fmt::join(device->ResidentClusters(), " "));
   std::string header = fmt::format("{:28}", "variant, us");
   for (int64_t past : past_list) header += fmt::format(" {:>9}", fmt::format("d@{}", past));
   for (int64_t row : row_list) header += fmt::format(" {:>9}", fmt::format("p{}", row));
@@ -121,6 +123,8 @@ int Run(const Words& words) {
                                                      .dtype = "bfloat16",
                                                      .mode = "default",
                                                      .target = device->Targets().front()},
+                                          .threads = device->threads(),
+                                          .resident_clusters = device->ResidentClusters(),
                                           .schedules = variant.schedules};
       std::vector<StepSpec> steps_to_make;
       if (!past_list.empty()) steps_to_make.push_back(StepSpec::Decode());

@@ -99,23 +99,26 @@ cuda::Result LaunchKernelEx(const cuda::LaunchConfig* config, cuda::Function fun
   return RunLaunch(recorded);
 }
 
-cuda::Result TensorMapEncodeTiled(cuda::TensorMap* map, cuda::TensorMapType type, uint32_t rank, void* address,
-                                  const uint64_t* extents, const uint64_t* strides, const uint32_t* box,
-                                  const uint32_t*, int, cuda::TensorMapSwizzle swizzle, int, int) {
+cuda::Result TensorMapEncodeTiled(cuda::TensorMap* map, cuda::TensorMapType type, uint32_t rank,
+                                  void* address, const uint64_t* extents, const uint64_t* strides,
+                                  const uint32_t* box, const uint32_t*, int, cuda::TensorMapSwizzle swizzle,
+                                  int, int) {
   static_assert(sizeof(codegen::cuda::HostTensorMap) <= sizeof(cuda::TensorMap));
-  const auto made = codegen::cuda::MakeHostTensorMap(
-      {.address = address,
-       .element_bytes = type == cuda::kFloat32Elements ? 4 : 2,
-       .swizzle_bytes = swizzle == cuda::kNoSwizzle ? 0 : 16 << swizzle,
-       .extents = {extents, rank},
-       .strides = {strides, rank - 1},
-       .box = {box, rank}});
+  const auto made =
+      codegen::cuda::MakeHostTensorMap({.address = address,
+                                        .element_bytes = type == cuda::kFloat32Elements ? 4 : 2,
+                                        .swizzle_bytes = swizzle == cuda::kNoSwizzle ? 0 : 16 << swizzle,
+                                        .extents = {extents, rank},
+                                        .strides = {strides, rank - 1},
+                                        .box = {box, rank}});
   if (!made) return kInvalid;
   std::memcpy(map, &*made, sizeof(*made));
   return cuda::kSuccess;
 }
 
 cuda::Result ModuleLoadData(cuda::Module* module, const void* image) {
+  if (std::strncmp(static_cast<const char*>(image), ".version", 8) == 0)
+    return kInvalid;  // PTX: no compiler here
   HostImage header;
   std::memcpy(&header, image, sizeof(header));
   auto loaded = std::make_unique<LoadedModule>();

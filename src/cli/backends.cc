@@ -19,6 +19,7 @@ preload::CompileFunction MakeCompile(const BackendContext& context) {
     compile::CompilerOptions options =
         MakeCompilerOptions(context.checkpoint, family, context.dtype, context.fullgraph, tuning);
     options.threads = context.threads;
+    options.resident_clusters = context.device.ResidentClusters();
     compile::Compiler compiler(context.store, std::move(options));
     auto programs = compiler.Compile(steps);
     context.counters += compiler.counters();

@@ -142,6 +142,7 @@ class Build {
                             runs_here && ModeTunes(options_.shared.compile_mode) ? device_.get() : nullptr);
     // Nor does it know how many threads, or multiprocessors, another has.
     compiler_options.threads = runs_here ? device_->threads() : 0;
+    if (runs_here) compiler_options.resident_clusters = device_->ResidentClusters();
     if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
     compile::Compiler compiler(store_, std::move(compiler_options));
     const auto compile = [&](const preload::ProgramFamily&, std::span<const StepSpec> steps) {

@@ -39,8 +39,9 @@ std::string ToText(const Schedule& schedule);  // "kc=1024 mr=8 nr=48"
 
 // What a schedule may be chosen by, besides the region and the target.
 struct StepShape {
-  int64_t rows = 0;     // a bucket's length, 1 for decode, 0 for any
-  int64_t threads = 0;  // of the machine that will run it, as far as known; 0: not known
+  int64_t rows = 0;                      // a bucket's length, 1 for decode, 0 for any
+  int64_t threads = 0;                   // of the machine that will run it, as far as known; 0: not known
+  std::vector<int> resident_clusters{};  // as Device::ResidentClusters; empty: not known
   // The product after this region, in this round of a repeated block or the next, whose first weights a
   // kernel may bring nearer while it ends; kNoNode: none.
   ir::NodeId next_product = ir::kNoNode;

@@ -68,7 +68,9 @@ ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
 Compiler::Draft Compiler::Prepare(const StepSpec& step) {
   const double start = sys::MonotonicSeconds();
   Draft draft = {.step = step,
-                 .shape = {.rows = step.max_rows, .threads = options_.threads},
+                 .shape = {.rows = step.max_rows,
+                           .threads = options_.threads,
+                           .resident_clusters = options_.resident_clusters},
                  .dump = std::make_unique<Dump>(options_.dump_folder, step.Name())};
   draft.graph = Capture(step, *draft.dump);
   draft.timing = {.step = step.Name(), .capture_seconds = sys::MonotonicSeconds() - start};

@@ -32,7 +32,8 @@ struct Kernel {
   bool operator==(const Kernel&) const = default;
 };
 
-// A tensor in device memory as a card's copy engine reads it: boxes of elements, zeros outside of the extents.
+// A tensor in device memory as a card's copy engine reads it: boxes of elements, zeros outside of the
+// extents.
 struct BoxTensor {
   struct Dim {
     int64_t extent = 0;
@@ -136,6 +137,9 @@ class Device {
   virtual int64_t memory_bytes() const = 0;
   virtual int64_t cache_bytes() const = 0;  // of the last cache before memory
   virtual int threads() const = 0;
+  // How many clusters of 1, 2, ... blocks run at once where each block takes a multiprocessor; empty where
+  // there are no clusters, or it is not known.
+  virtual std::vector<int> ResidentClusters() const { return {}; }
   // Throws kIncompatible naming what `target` needs and this device lacks, kUnsupported for a name that no
   // version of preheat knows here.
   virtual void CheckTarget(std::string_view target) const = 0;
@@ -153,7 +157,8 @@ class Device {
   virtual void Write(void* to, std::span<const std::byte> from) = 0;
   virtual void Read(std::span<std::byte> to, const void* from) = 0;
 
-  // Throws kIncompatible on a device without such a copy engine, or where the tensor is none that it can read.
+  // Throws kIncompatible on a device without such a copy engine, or where the tensor is none that it can
+  // read.
   virtual TensorMap EncodeTensorMap(const BoxTensor& tensor) const;
 
   // Gives each thread at least this much scratch, 64-byte aligned, kept until the device goes.

@@ -134,6 +134,20 @@ TEST(Wgmma, ARowHasTheSameBitsForEveryScheduleOfOneSplit) {
   }
 }
 
+// What a card cannot have at once is not chosen; where it has room for fewer clusters, tiles are larger.
+TEST(Wgmma, ChoicesFitTheClustersThatAreResident) {
+  const WgmmaRegion region = {.epilogue = matmul::Epilogue::kAdd, .k = 8192, .columns = 3072};
+  const auto blocks = [](const WgmmaNumbers& n) { return n.share_x * n.split * n.share_w; };
+  const StepShape known = {.rows = 128, .threads = 132, .resident_clusters = {132, 66, 39, 30}};
+  EXPECT_EQ(ToSchedule(WgmmaChoices(region, known, 1).at(0)),
+            ToSchedule(WgmmaChoices(region, {.rows = 128}, 1).at(0)));
+  EXPECT_EQ(blocks(WgmmaChoices(region, known, 1).at(0)), 3);
+  const StepShape none = {.rows = 128, .threads = 132, .resident_clusters = {132}};
+  for (const WgmmaNumbers& n : WgmmaChoices(region, none, 20)) EXPECT_EQ(blocks(n), 1);
+  const StepShape fewer = {.rows = 128, .threads = 132, .resident_clusters = {132, 66, 30, 30}};
+  EXPECT_GT(WgmmaChoices(region, fewer, 1).at(0).columns, WgmmaChoices(region, known, 1).at(0).columns);
+}
+
 struct Mutant {
   const char* from;
   const char* to;

@@ -19,9 +19,9 @@ constexpr int64_t kUsualRows = 512;             // of a program of any length: a
 constexpr int64_t kRingBytes = 232448 - 512;    // of a block's shared memory, barriers aside
 constexpr int64_t kMostWSlots = 16, kMostXSlots = 12;
 
-// Clusters of 1, 2, 3, 4 blocks that are resident at once, one block a multiprocessor: those of a cluster are
-// in one part of the card, and parts are of unequal sizes.
-constexpr int64_t kResident[] = {0, 132, 66, 39, 30};
+// Where it is not known: clusters of 1, 2, 3, 4 blocks that an H200 has resident at once, one block a
+// multiprocessor. Those of a cluster are in one part of the card, and parts are of unequal sizes.
+constexpr int64_t kUsualResident[] = {0, 132, 66, 39, 30};
 constexpr int64_t kMostCluster = 4;
 constexpr int64_t kLeastStepsToSplit = 32;  // a small model's rows are the same bits in every step
 
@@ -58,9 +58,14 @@ double FinishUsPerKiloSum(Epilogue epilogue) {
 struct Card {
   int64_t rows;
   int64_t multiprocessors;
+  std::vector<int> resident;  // of clusters of 1, 2, ... blocks; empty: not known
 
   int64_t Resident(int64_t cluster) const {
-    return std::max<int64_t>(1, kResident[cluster] * multiprocessors / kUsualMultiprocessors);
+    if (resident.empty()) {
+      return std::max<int64_t>(1, kUsualResident[cluster] * multiprocessors / kUsualMultiprocessors);
+    }
+    const auto index = static_cast<size_t>(cluster) - 1;
+    return index < resident.size() ? resident[index] : 0;
   }
 };
 
@@ -128,13 +133,15 @@ bool Complete(const WgmmaRegion& region, const Card& card, WgmmaNumbers* n) {
 
 std::vector<WgmmaNumbers> WgmmaChoices(const WgmmaRegion& region, const StepShape& shape, size_t most) {
   const Card card = {.rows = shape.rows > 0 ? shape.rows : kUsualRows,
-                     .multiprocessors = shape.threads > 0 ? shape.threads : kUsualMultiprocessors};
+                     .multiprocessors = shape.threads > 0 ? shape.threads : kUsualMultiprocessors,
+                     .resident = shape.resident_clusters};
   std::vector<std::pair<double, WgmmaNumbers>> choices;
   for (const int64_t rows : {128, 256, 64}) {
     for (int64_t columns = 256; columns >= 64; columns -= 8) {
       for (const int64_t split : {1, 2, 3, 4}) {
         for (const auto& [share_w, share_x] : {std::pair{1, 1}, {2, 1}, {1, 2}, {4, 1}}) {
-          if (split * share_w * share_x > kMostCluster) continue;
+          const int64_t cluster = split * share_w * share_x;
+          if (cluster > kMostCluster || card.Resident(cluster) == 0) continue;
           if (split > 1 && CeilDiv(region.k, kWgmmaStep) < kLeastStepsToSplit) continue;
           if (share_w > 1 && card.rows <= rows * (share_w - 1))
             continue;  // a block of each cluster would have no row

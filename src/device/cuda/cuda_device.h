@@ -45,6 +45,7 @@ class CudaDevice final : public Device {
   int64_t memory_bytes() const override { return info_.memory_bytes; }
   int64_t cache_bytes() const override { return info_.l2_bytes; }
   int threads() const override { return info_.multiprocessors; }
+  std::vector<int> ResidentClusters() const override;
   void CheckTarget(std::string_view target) const override;
   std::unique_ptr<CodeModule> LoadCode(std::span<const std::span<const std::byte>> images) override;
   Buffer Allocate(size_t size_bytes) override;

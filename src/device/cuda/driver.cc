@@ -81,6 +81,7 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   find(driver.ModuleGetFunction, "cuModuleGetFunction");
   find(driver.FuncSetAttribute, "cuFuncSetAttribute");
   find(driver.TensorMapEncodeTiled, "cuTensorMapEncodeTiled");
+  find(driver.OccupancyMaxActiveClusters, "cuOccupancyMaxActiveClusters");
   find(driver.LaunchKernelEx, "cuLaunchKernelEx");
   find(driver.StreamBeginCapture, "cuStreamBeginCapture_v2");
   find(driver.StreamEndCapture, "cuStreamEndCapture");

@@ -104,6 +104,7 @@ struct Driver {
   Result (*ModuleUnload)(Module module);
   Result (*ModuleGetFunction)(Function* function, Module module, const char* name);
   Result (*FuncSetAttribute)(Function function, int attribute, int value);
+  Result (*OccupancyMaxActiveClusters)(int* clusters, Function function, const LaunchConfig* config);
   // Extents, boxes and steps of all dimensions; strides in bytes of all but the first.
   Result (*TensorMapEncodeTiled)(TensorMap* map, TensorMapType type, uint32_t rank, void* address,
                                  const uint64_t* extents, const uint64_t* strides, const uint32_t* box,
