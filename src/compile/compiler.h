@@ -34,9 +34,9 @@ struct CompilerOptions {
   bool probe_layers = false;  // show the hidden state after each layer: an operation that is not compiled
   // Measures schedules on this device where it runs the target and the mode asks for it; else heuristics.
   device::Device* tuning_device = nullptr;
-  int threads = 0;  // of the machine that will run the programs; 0: not known
+  int threads = 0;                       // of the machine that will run the programs; 0: not known
   std::vector<int> resident_clusters{};  // of that machine, as Device::ResidentClusters; empty: not known
-  int jobs = 0;     // units that are compiled at once; 0: as many as there are CPUs
+  int jobs = 0;                          // units that are compiled at once; 0: as many as there are CPUs
   const toolchain::Compiler* compiler = nullptr;  // null: the one that this machine has for the target
   // For benchmarks: numbers that replace those of a region's schedule, by the region's name.
   std::map<std::string, codegen::Schedule> schedules{};

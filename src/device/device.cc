@@ -6,8 +6,8 @@
 namespace preheat::device {
 
 TensorMap Device::EncodeTensorMap(const BoxTensor&) const {
-  throw base::MakeError(base::ErrorKind::kIncompatible, "{}: a program with tensor maps, which it has no copy engine for",
-                        id());
+  throw base::MakeError(base::ErrorKind::kIncompatible,
+                        "{}: a program with tensor maps, which it has no copy engine for", id());
 }
 
 std::unique_ptr<Recording> Device::Record(std::span<const Launch>) {

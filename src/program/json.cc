@@ -225,7 +225,8 @@ Operand ReadOperand(const Reader& in, const Program& program) {
 // Whether all that the map covers lies in its operand, whatever the number of rows.
 bool LiesInside(const TensorMap& map, const Operand& operand, const Program& program) {
   const auto index = static_cast<size_t>(operand.index);
-  int64_t fixed = static_cast<int64_t>(tensor::Bytes(map.element));  // from the first element to behind the last
+  int64_t fixed =
+      static_cast<int64_t>(tensor::Bytes(map.element));  // from the first element to behind the last
   int64_t per_row = 0;
   for (const TensorMap::Dim& dim : map.dims) {
     if (dim.extent == 0) {

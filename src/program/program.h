@@ -105,8 +105,8 @@ struct Operand {
   bool operator==(const Operand&) const = default;
 };
 
-// An operand as a card's copy engine reads it: boxes of elements, brought into shared memory row by row. Elements that
-// lie outside of the extents come as zeros.
+// An operand as a card's copy engine reads it: boxes of elements, brought into shared memory row by row.
+// Elements that lie outside of the extents come as zeros.
 struct TensorMap {
   // Most that a launch has, and most dimensions of one.
   static constexpr int kMost = 8, kMostDims = 5;
@@ -149,7 +149,7 @@ struct Launch {
   BlockShape blocks{};
   std::vector<Operand> operands;
   std::vector<TensorMap> tensor_maps;  // behind the operands, for the kernel
-  std::vector<int64_t> constants;  // for library kernels: shapes; generated code has them compiled in
+  std::vector<int64_t> constants;      // for library kernels: shapes; generated code has them compiled in
 
   bool operator==(const Launch&) const = default;
 };

@@ -61,13 +61,15 @@ inline Program RandomProgram(std::mt19937_64& random) {
       launch.operands.push_back({static_cast<Operand::Kind>(pick(2, 7)), 0, Operand::Access::kRead});
       for (int64_t m = pick(0, 2); m > 0; --m) {
         const auto weight = static_cast<int>(launch.operands.size()) - 2;
-        const program::Weight& of = program.weights[static_cast<size_t>(launch.operands[static_cast<size_t>(weight)].index)];
+        const program::Weight& of =
+            program.weights[static_cast<size_t>(launch.operands[static_cast<size_t>(weight)].index)];
         const auto bytes = static_cast<int64_t>(tensor::Bytes(of.dtype));
-        launch.tensor_maps.push_back({.operand = weight,
-                                      .element = of.dtype,
-                                      .swizzle_bytes = static_cast<int>(pick(0, 128)),
-                                      .dims = {{of.shape[1], bytes, static_cast<int>(pick(1, 256))},
-                                               {of.shape[0], bytes * of.shape[1], static_cast<int>(pick(1, 256))}}});
+        launch.tensor_maps.push_back(
+            {.operand = weight,
+             .element = of.dtype,
+             .swizzle_bytes = static_cast<int>(pick(0, 128)),
+             .dims = {{of.shape[1], bytes, static_cast<int>(pick(1, 256))},
+                      {of.shape[0], bytes * of.shape[1], static_cast<int>(pick(1, 256))}}});
       }
       for (int64_t c = pick(0, 3); c > 0; --c) launch.constants.push_back(pick(INT64_MIN, INT64_MAX));
       segment.launches.push_back(std::move(launch));

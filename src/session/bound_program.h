@@ -31,8 +31,8 @@ using KernelLookup = std::function<device::Kernel(const program::Launch& launch,
 class BoundProgram {
  public:
   // `most_rows`: that a step is given.
-  BoundProgram(program::Program program, int64_t most_rows, const device::Device& device, const Addresses& addresses,
-               const Bindings& bindings, const KernelLookup& kernel);
+  BoundProgram(program::Program program, int64_t most_rows, const device::Device& device,
+               const Addresses& addresses, const Bindings& bindings, const KernelLookup& kernel);
   BoundProgram(const BoundProgram&) = delete;
   BoundProgram& operator=(const BoundProgram&) = delete;
 

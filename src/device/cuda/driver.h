@@ -108,8 +108,8 @@ struct Driver {
   // Extents, boxes and steps of all dimensions; strides in bytes of all but the first.
   Result (*TensorMapEncodeTiled)(TensorMap* map, TensorMapType type, uint32_t rank, void* address,
                                  const uint64_t* extents, const uint64_t* strides, const uint32_t* box,
-                                 const uint32_t* steps, int interleave, TensorMapSwizzle swizzle, int promotion,
-                                 int fill);
+                                 const uint32_t* steps, int interleave, TensorMapSwizzle swizzle,
+                                 int promotion, int fill);
   Result (*LaunchKernelEx)(const LaunchConfig* config, Function function, void** parameters, void** extra);
   Result (*StreamBeginCapture)(Stream stream, int mode);
   Result (*StreamEndCapture)(Stream stream, Graph* graph);
