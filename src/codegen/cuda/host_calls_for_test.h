@@ -30,6 +30,7 @@ struct HostCalls {
 
   void (*SyncBlock)(int line);
   void (*SyncNamed)(int id, int threads, int line);
+  void (*ArriveNamed)(int id, int threads, int line);
   void (*SyncWarp)(int line);
   unsigned (*ShuffleXor)(unsigned value, int mask, int line);
   unsigned (*ShuffleFrom)(unsigned value, int lane, int line);

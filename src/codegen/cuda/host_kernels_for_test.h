@@ -57,6 +57,39 @@ KERNEL(pairs, 128, 1, Pairs) {
   params.to[ThreadIndex()] = sum;
 }
 
+// One warp of two takes in turn what both made; the other goes on.
+KERNEL(arrivals, 64, 1, Pairs) {
+  const int warp = WarpIndex();
+  int* shared = (int*)SharedMemory();
+  int sum = 0;
+  for (int round = 0; round < 6; ++round) {
+    shared[round * 64 + ThreadIndex()] = ThreadIndex() + round;
+    if (warp == round % 2) {
+      SyncNamed(1 + round, 64);
+      sum += shared[round * 64 + (ThreadIndex() ^ 32)];
+    } else {
+      ArriveNamed(1 + round, 64);
+    }
+  }
+  params.to[ThreadIndex()] = sum;
+}
+
+// What one block says, another waits for: words that stand for themselves.
+struct Words { u32* words; u32* to; };
+KERNEL(words, 32, 1, Words) {
+  if (BlockIndex() == 1) {
+    StoreRelaxed4(params.words + Lane(), 7 + Lane());
+    return;
+  }
+  WaitDependencies();
+  u32 word = LoadDependent4(params.words + Lane());
+  NO_UNROLL for (int look = 0; word == 0; ++look) {
+    if (look == 1 << 20) Trap();
+    word = LookAgain4(params.words + Lane());
+  }
+  params.to[Lane()] = word;
+}
+
 // All blocks meet `rounds` times.
 struct Meeting { u32* counter; u32* to; int rounds; };
 KERNEL(meeting, 64, 1, Meeting) {

@@ -39,13 +39,22 @@ void SyncBlock(int line) {
   Runner().MeetNamed("SyncBlock", 0, Runner().launch().threads, line);
 }
 
-void SyncNamed(int id, int threads, int line) {
-  if (id < 1 || id > 15) Runner().Fail(line, fmt::format("SyncNamed: there is no barrier {}", id));
+void CheckNamed(const char* name, int id, int threads, int line) {
+  if (id < 1 || id > 15) Runner().Fail(line, fmt::format("{}: there is no barrier {}", name, id));
   if (threads < 32 || threads % 32 != 0 || threads > Runner().launch().threads) {
     Runner().Fail(line,
-                  fmt::format("SyncNamed: {} threads of a block of {}", threads, Runner().launch().threads));
+                  fmt::format("{}: {} threads of a block of {}", name, threads, Runner().launch().threads));
   }
+}
+
+void SyncNamed(int id, int threads, int line) {
+  CheckNamed("SyncNamed", id, threads, line);
   Runner().MeetNamed("SyncNamed", id, threads, line);
+}
+
+void ArriveNamed(int id, int threads, int line) {
+  CheckNamed("ArriveNamed", id, threads, line);
+  Runner().MeetNamed("ArriveNamed", id, threads, line, HostRunner::Meeting::kArrives);
 }
 
 void SyncWarp(int line) {
@@ -288,6 +297,7 @@ HostCalls MakeTable() {
       .Undefined = Undefined,
       .SyncBlock = SyncBlock,
       .SyncNamed = SyncNamed,
+      .ArriveNamed = ArriveNamed,
       .SyncWarp = SyncWarp,
       .ShuffleXor = ShuffleXor,
       .ShuffleFrom = ShuffleFrom,

@@ -112,6 +112,34 @@ TEST(HostMachine, ThreadsKnowTheirPlaceAndMeet) {
   }
 }
 
+TEST(HostMachine, WarpsThatOnlyArriveGoOn) {
+  SKIP_WITHOUT_FIBERS();
+  const CudaUnitForTest unit(CudaText(kThreadKernels));
+  for (const uint64_t seed : kSeeds) {
+    SCOPED_TRACE(seed);
+    std::vector<int> sums(64);
+    const HostRun run = unit.Run(
+        "arrivals",
+        {.threads = 64, .shared_bytes = 6 * 256, .params = BytesOf(Pointer{sums.data()}), .seed = seed});
+    EXPECT_EQ(run.error, "");
+    for (int i = 0; i < 64; ++i) EXPECT_EQ(sums[static_cast<size_t>(i)], 3 * (i ^ 32) + (i < 32 ? 6 : 9));
+  }
+}
+
+TEST(HostMachine, WordsAreWaitedFor) {
+  SKIP_WITHOUT_FIBERS();
+  const CudaUnitForTest unit(CudaText(kThreadKernels));
+  for (const uint64_t seed : kSeeds) {
+    SCOPED_TRACE(seed);
+    std::vector<uint32_t> words(32), to(32);
+    const struct { uint32_t *words, *to; } params = {words.data(), to.data()};
+    const HostRun run = unit.Run(
+        "words", {.grid = 2, .threads = 32, .params = BytesOf(params), .seed = seed, .resident_blocks = 2});
+    EXPECT_EQ(run.error, "");
+    for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(to[i], 7 + i);
+  }
+}
+
 TEST(HostMachine, BlocksMeetWhereAllAreResident) {
   SKIP_WITHOUT_FIBERS();
   const CudaUnitForTest unit(CudaText(kThreadKernels));

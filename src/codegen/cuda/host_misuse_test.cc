@@ -65,6 +65,7 @@ constexpr Misuse kMeetings[] = {
     {"named_missing", "if (WarpIndex() == 0) SyncNamed(1, 64); else SyncNamed(2, 64);",
      "barrier 1 with 32 of 64 threads"},
     {"named_parts", "if (Lane() % 2 == 0) SyncNamed(1, 32);", "a warp comes as a whole"},
+    {"arrived_twice", "if (WarpIndex() == 0) { ArriveNamed(1, 64); ArriveNamed(1, 64); }", "a second time"},
     {"named_id", "SyncNamed(16, 64);", "there is no barrier 16"},
     {"named_threads", "SyncNamed(1, 40);", "40 threads of a block of 64"},
     {"no_lane", "ShuffleFrom(1u, 32);", "there is no lane 32"},

@@ -71,6 +71,9 @@ INLINE void SyncWarp(int line = __builtin_LINE()) {
 INLINE void SyncNamed(int id, int threads, int line = __builtin_LINE()) {
   host_calls->SyncNamed(id, threads, line);
 }
+INLINE void ArriveNamed(int id, int threads, int line = __builtin_LINE()) {
+  host_calls->ArriveNamed(id, threads, line);
+}
 INLINE u32 ShuffleXor(u32 v, int mask, int line = __builtin_LINE()) {
   return host_calls->ShuffleXor(v, mask, line);
 }
@@ -213,6 +216,27 @@ INLINE u32 LoadAcquire(const u32* p, int line = __builtin_LINE()) {
 INLINE void StoreReleaseSystem(u32* p, u32 v, int line = __builtin_LINE()) {
   host_calls->Atomic("StoreReleaseSystem", p, true, line);
   *p = v;
+}
+
+INLINE Words4 LookAgain16(const void* p, int line = __builtin_LINE()) {
+  host_calls->Atomic("LookAgain16", (const unsigned*)p, false, line);
+  return LoadDependent16(p, line);
+}
+INLINE Words2 LookAgain8(const void* p, int line = __builtin_LINE()) {
+  host_calls->Atomic("LookAgain8", (const unsigned*)p, false, line);
+  return LoadDependent8(p, line);
+}
+INLINE u32 LookAgain4(const void* p, int line = __builtin_LINE()) {
+  host_calls->Atomic("LookAgain4", (const unsigned*)p, false, line);
+  return LoadDependent4(p, line);
+}
+INLINE void StoreRelaxed4(void* p, u32 v, int line = __builtin_LINE()) {
+  host_calls->Atomic("StoreRelaxed4", (unsigned*)p, true, line);
+  *(u32*)p = v;
+}
+INLINE void StoreRelaxed8(void* p, Words2 v, int line = __builtin_LINE()) {
+  host_calls->Atomic("StoreRelaxed8", (unsigned*)p, true, line);
+  *(Words2*)p = v;
 }
 
 // ---- Kernels that overlap

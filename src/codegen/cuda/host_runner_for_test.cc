@@ -265,14 +265,14 @@ void HostRunner::LeaveWarp(HostWarp& warp) {
   SwitchFiber(self.fiber, runner_);
 }
 
-void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
+void HostRunner::MeetNamed(const char* name, int id, int threads, int line, Meeting meeting) {
   HostFiber& self = *running_;
   HostBlock& block = *self.block;
   self.name = name;
   self.line = line;
   self.named = id;
   HostNamedBarrier& barrier = block.named[static_cast<size_t>(id)];
-  if (barrier.waiting.empty()) {
+  if (barrier.waiting.empty() && barrier.arrived == 0) {
     barrier.expected = threads;
     barrier.line = line;
   } else if (barrier.expected != threads) {
@@ -285,9 +285,19 @@ void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
                            self.lane(), name, line, place.line));
   }
   place.line = line;
-  ++place.lanes;
-  barrier.waiting.push_back(&self);
-  if (static_cast<int>(barrier.waiting.size()) < threads) return WaitAs(HostFiber::State::kAtBarrier);
+  if (++place.lanes > 32) {
+    Fail(line, fmt::format("{}: warp {} is at barrier {} a second time before all were there once", name, self.warp(), id));
+  }
+  const bool waits = meeting == Meeting::kWaits;
+  if (waits) {
+    barrier.waiting.push_back(&self);
+  } else {
+    ++barrier.arrived;
+    barrier.has_waited |= self.has_waited;
+  }
+  if (static_cast<int>(barrier.waiting.size()) + barrier.arrived < threads) {
+    return waits ? WaitAs(HostFiber::State::kAtBarrier) : MayYield();
+  }
 
   for (size_t warp = 0; warp < barrier.places.size(); ++warp) {
     const int lanes = barrier.places[warp].lanes;
@@ -296,7 +306,7 @@ void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
                            warp, id));
   }
   barrier.places = {};
-  bool has_waited = false;
+  bool has_waited = barrier.has_waited;
   for (const HostFiber* thread : barrier.waiting) has_waited |= thread->has_waited;
   if (std::string damage = block.shared.Damage(); !damage.empty()) {
     std::string problem = damage + ", before this barrier";
@@ -308,6 +318,8 @@ void HostRunner::MeetNamed(const char* name, int id, int threads, int line) {
     if (thread != &self) MakeReady(*thread);
   }
   barrier.waiting.clear();
+  barrier.arrived = 0;
+  barrier.has_waited = false;
   if (launch_.seed == 0) return;
   MakeReady(self);
   SwitchFiber(self.fiber, runner_);

@@ -74,6 +74,8 @@ struct HostNamedBarrier {
   int expected = 0;
   int line = 0;  // of the first
   std::vector<HostFiber*> waiting;
+  int arrived = 0;          // and went on
+  bool has_waited = false;  // one of them
   struct Place {
     int line = 0;
     int lanes = 0;
@@ -139,7 +141,8 @@ class HostRunner {
     }
     return warp;
   }
-  void MeetNamed(const char* name, int id, int threads, int line);
+  enum class Meeting { kWaits, kArrives };
+  void MeetNamed(const char* name, int id, int threads, int line, Meeting meeting = Meeting::kWaits);
   void MeetCluster(int line);
   // Until somebody changed something, or nobody else can go on.
   void Poll(const char* name, const uint32_t* p, int line);

@@ -34,6 +34,8 @@ INLINE void SyncBlock() { __syncthreads(); }
 INLINE void SyncWarp() { __syncwarp(); }
 // `threads` threads, whole warps, meet at barrier `id`, 1 to 15.
 INLINE void SyncNamed(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+// Counts for those who wait at the barrier, and goes on.
+INLINE void ArriveNamed(int id, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 INLINE float ShuffleXor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 INLINE u32 ShuffleXor(u32 v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 INLINE float ShuffleFrom(float v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
@@ -131,6 +133,15 @@ INLINE u16 LoadDependent2(const void* p) {
   u16 r;
   asm volatile("ld.relaxed.gpu.global.u16 %0, [%1];" : "=h"(r) : "l"(p) : "memory");
   return r;
+}
+// What blocks that run now hand each other: a word says by itself whether it is there. Its reader looks again until it
+// is; nothing orders other words.
+INLINE Words4 LookAgain16(const void* p) { return LoadDependent16(p); }
+INLINE Words2 LookAgain8(const void* p) { return LoadDependent8(p); }
+INLINE u32 LookAgain4(const void* p) { return LoadDependent4(p); }
+INLINE void StoreRelaxed4(void* p, u32 v) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+INLINE void StoreRelaxed8(void* p, Words2 v) {
+  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(v.w[0]), "r"(v.w[1]) : "memory");
 }
 // What an earlier step made, which has ended: also before the wait.
 INLINE Words4 LoadEarlier16(const void* p) {
