@@ -13,7 +13,7 @@
 
 #include "codegen/attention.h"
 #include "codegen/buffers.h"
-#include "codegen/cache_layout.h"
+#include "codegen/cache_layout_for_test.h"
 #include "codegen/unit_for_test.h"
 #include "tensor/tensor_view.h"
 
@@ -150,14 +150,8 @@ class AttentionData {
       padded[static_cast<size_t>(i / width * stride + i % width)] = queries_[static_cast<size_t>(i)];
     return Stored(padded, case_.query);
   }
-  AlignedArray<std::byte> KeyBuffer() const {
-    const CacheShape shape = CacheShapeOf(case_.Cache(), case_.target);
-    return CacheBuffer(keys_, shape.key_positions, shape.key_dims);
-  }
-  AlignedArray<std::byte> ValueBuffer() const {
-    const CacheShape shape = CacheShapeOf(case_.Cache(), case_.target);
-    return CacheBuffer(values_, shape.value_positions, 0);
-  }
+  AlignedArray<std::byte> KeyBuffer() const { return CacheBuffer(keys_, KeyOffsetForTest); }
+  AlignedArray<std::byte> ValueBuffer() const { return CacheBuffer(values_, ValueOffsetForTest); }
 
  private:
   template <typename Draw>
@@ -178,18 +172,15 @@ class AttentionData {
   size_t At(int64_t position, int64_t kv_head, int64_t d) const {
     return static_cast<size_t>((position * case_.kv_heads + kv_head) * case_.head_dim + d);
   }
-  // As cache_layout.h says: [kv_head][position / P][d / D][position % P][d % D], or, where D is 0, values:
-  // [kv_head][position / P][d][position % P].
-  AlignedArray<std::byte> CacheBuffer(const std::vector<float>& from, int64_t P, int64_t D) const {
+  template <typename Offset>
+  AlignedArray<std::byte> CacheBuffer(const std::vector<float>& from, Offset offset) const {
+    const CacheShape shape = CacheShapeOf(case_.Cache(), case_.target);
     const int64_t dim = case_.head_dim;
     std::vector<float> cache(static_cast<size_t>(case_.kv_heads * capacity_ * dim), garbage_);
     for (int64_t h = 0; h < case_.kv_heads; ++h) {
       for (int64_t t = 0; t < past_ + rows_; ++t) {
         for (int64_t d = 0; d < dim; ++d) {
-          const int64_t block = h * (capacity_ / P) + t / P;
-          const int64_t offset =
-              D == 0 ? (block * dim + d) * P + t % P : ((block * (dim / D) + d / D) * P + t % P) * D + d % D;
-          cache[static_cast<size_t>(offset)] = from[At(t, h, d)];
+          cache[static_cast<size_t>(offset(shape, capacity_, h, t, d))] = from[At(t, h, d)];
         }
       }
     }

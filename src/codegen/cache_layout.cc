@@ -23,13 +23,31 @@ INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
 }
 )text";
 
+// Keys and values of CUDA alike.
+constexpr char kRowOffsets[] = R"text(
+constexpr i64 kPieceElements = 16 / sizeof(CacheElement);
+// Where the piece-th 16 bytes of a position's row stand in it.
+INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? piece ^ (position & 7) : piece; }
+INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
+  const i64 row = (kv_head * capacity + position) * kHeadDim;
+  return row + PieceAt(position, d / kPieceElements) * kPieceElements + d % kPieceElements;
+}
+INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) { return KeyOffset(capacity, kv_head, position, d); }
+)text";
+
+// Whole groups of eight pieces: then eight positions' pieces of one number stand in all banks of shared memory.
+bool Swizzles(const CacheShape& shape) {
+  return shape.head_dim * static_cast<int64_t>(tensor::Bytes(shape.dtype)) % 128 == 0;
+}
+
 }  // namespace
 
 CacheShape CacheShapeOf(const ir::Type& cache, const Target& target) {
   CHECK(cache.shape.size() == 4);
   CacheShape shape{.dtype = cache.dtype, .kv_heads = cache.shape[2].size, .head_dim = cache.shape[3].size};
   CHECK(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim % 2 == 0);
-  if (target.IsCuda()) return shape;  // rows of head_dim elements, one position after the other
+  shape.in_rows = target.IsCuda();
+  if (shape.in_rows) return shape;
   if (cache.dtype == tensor::DType::kBf16 && target.bf16_dot) {
     shape.key_positions = 16;
     shape.key_dims = 2;
@@ -41,6 +59,13 @@ CacheShape CacheShapeOf(const ir::Type& cache, const Target& target) {
 }
 
 std::string CachePrelude(const CacheShape& shape) {
+  if (shape.in_rows) {
+    return fmt::format(
+               "\ntypedef {} CacheElement;\n"
+               "constexpr i64 kKvHeads = {}, kHeadDim = {};\nconstexpr bool kSwizzled = {};\n",
+               ElementName(shape.dtype), shape.kv_heads, shape.head_dim, Swizzles(shape)) +
+           kRowOffsets;
+  }
   return fmt::format(
              "\ntypedef {} CacheElement;\n"
              "constexpr i64 kKvHeads = {}, kHeadDim = {};\n"
@@ -55,8 +80,8 @@ program::KvLayout CacheLayout(const ir::Type& cache, const Target& target) {
   const int64_t bytes_per_position =
       shape.kv_heads * shape.head_dim * static_cast<int64_t>(tensor::Bytes(shape.dtype));
   const std::string order =
-      target.IsCuda() ? "rows"
-                      : fmt::format("{}{}", shape.key_dims == 2 ? "pairs" : "lanes", shape.key_positions);
+      shape.in_rows ? (Swizzles(shape) ? "rows8" : "rows")
+                    : fmt::format("{}{}", shape.key_dims == 2 ? "pairs" : "lanes", shape.key_positions);
   return {
       .name = fmt::format("{}-{}", ElementName(shape.dtype), order),
       .position_block = kPositionBlock,

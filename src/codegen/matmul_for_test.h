@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "codegen/buffers.h"
-#include "codegen/cache_layout.h"
+#include "codegen/cache_layout_for_test.h"
 #include "codegen/matmul.h"
 #include "codegen/unit_for_test.h"
 #include "tensor/bf16.h"

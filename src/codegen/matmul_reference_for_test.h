@@ -124,25 +124,16 @@ inline void ExpectNear(const Bounded& expected, double actual, DType dtype, cons
 // The KV cache after a run: rows past .. past + rows - 1 hold what was appended, all else is still NaN.
 inline void CheckCache(const MatmulData& d, const Target& target, const Reference& reference) {
   const CacheShape shape = CacheShapeOf(d.g.graph[d.g.cache].type, target);
-  const auto key_offset = [&](int64_t head, int64_t position, int64_t i) {
-    const int64_t block = head * (d.capacity / shape.key_positions) + position / shape.key_positions;
-    return ((block * (shape.head_dim / shape.key_dims) + i / shape.key_dims) * shape.key_positions +
-            position % shape.key_positions) *
-               shape.key_dims +
-           i % shape.key_dims;
-  };
-  const auto value_offset = [&](int64_t head, int64_t position, int64_t i) {
-    const int64_t block = head * (d.capacity / shape.value_positions) + position / shape.value_positions;
-    return (block * shape.head_dim + i) * shape.value_positions + position % shape.value_positions;
-  };
   for (int64_t position = 0; position < d.capacity; ++position) {
     const int64_t row = position - d.past;
     const bool valid = row >= 0 && row < d.rows;
     const std::vector<double> a = valid ? reference.Multiplicands(row) : std::vector<double>();
     for (int64_t column = 0; column < d.c.columns[1]; ++column) {
       const int64_t head = column / shape.head_dim, i = column % shape.head_dim;
-      const double key = ReadElement(d.keys.bytes.data(), d.c.cache, key_offset(head, position, i));
-      const double value = ReadElement(d.values.bytes.data(), d.c.cache, value_offset(head, position, i));
+      const double key =
+          ReadElement(d.keys.bytes.data(), d.c.cache, KeyOffsetForTest(shape, d.capacity, head, position, i));
+      const double value = ReadElement(d.values.bytes.data(), d.c.cache,
+                                       ValueOffsetForTest(shape, d.capacity, head, position, i));
       if (!valid) {
         ASSERT_TRUE(std::isnan(key) && std::isnan(value)) << "position " << position << " was written";
         continue;

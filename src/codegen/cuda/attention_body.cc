@@ -16,15 +16,16 @@ constexpr bool kWholeRows = kHeadDim * sizeof(CacheElement) % 16 == 0;
 struct Piece {
   Words4 words;
 };
-INLINE Piece LoadPiece(const CacheElement* row, bool there) {
+INLINE Piece LoadPiece(const CacheElement* head, i64 position) {
+  const CacheElement* const row = head + position * kHeadDim;
   const int d = Lane() % kLanesPerRow * kPer;
   Piece piece = {};
   if constexpr (kWholeRows) {
-    if (there && d < kHeadDim) piece.words = LoadEarlier16(row + d);
+    if (d < kHeadDim) piece.words = LoadEarlier16(row + PieceAt(position, d / kPer) * kPer);
   } else {
     CacheElement* const to = (CacheElement*)&piece;
     UNROLL for (int i = 0; i < kPer; ++i) {
-      if (there && d + i < kHeadDim) to[i] = row[d + i];
+      if (d + i < kHeadDim) to[i] = row[d + i];
     }
   }
   return piece;
@@ -39,8 +40,8 @@ INLINE void LoadBatch(const CacheElement* keys, const CacheElement* values, i64 
   UNROLL for (int i = 0; i < kLoads; ++i) {
     const i64 position = first + i * kRowsAtOnce + Lane() / kLanesPerRow;
     if (position < from || position >= to) continue;
-    batch->keys[i] = LoadPiece(keys + position * kHeadDim, true);
-    batch->values[i] = LoadPiece(values + position * kHeadDim, true);
+    batch->keys[i] = LoadPiece(keys, position);
+    batch->values[i] = LoadPiece(values, position);
   }
 }
 

@@ -11,13 +11,14 @@ constexpr int kRoundPositions = kParts * kTilePositions;  // that the block take
 constexpr int kSteps = kDim / 16;                    // steps of 16 dimensions
 constexpr int kRowsAtOnce = kThreads / kPieces;      // that the block copies
 
-// kRows rows come into shared memory, row i from where `from` says; those that are not there as zeros.
+// kRows rows come into shared memory, the piece-th 16 bytes of row i from from(i, piece); those that are not there as
+// zeros.
 template <int kRows, class There, class From> INLINE void CopyRows(bf16* to, There there, From from) {
-  const int first = ThreadIndex() / kPieces, d = ThreadIndex() % kPieces * 8;
+  const int first = ThreadIndex() / kPieces, piece = ThreadIndex() % kPieces;
   UNROLL for (int i = 0; i < (kRows + kRowsAtOnce - 1) / kRowsAtOnce; ++i) {
     const int row = first + i * kRowsAtOnce;
     const bool mine = (kThreads % kPieces == 0 || first < kRowsAtOnce) && (kRows % kRowsAtOnce == 0 || row < kRows);
-    if (mine) CopyAsync16OrZero(to + row * kStride + d, from(there(row) ? row : 0) + d, there(row));
+    if (mine) CopyAsync16OrZero(to + row * kStride + piece * 8, from(there(row) ? row : 0, piece), there(row));
   }
 }
 
@@ -75,17 +76,19 @@ KERNEL(attention, kThreads, kBlocksPerSm, ph_gpu_args) {
   bf16* const value_tile = key_tile + kRoundPositions * kStride;
   const auto copy_keys = [&](int first) {
     CopyRows<kRoundPositions>(key_tile, [&](int row) { return first + row < positions; },
-                              [&](int row) { return keys + (i64)(first + row) * kHeadDim; });
+                              [&](int row, int piece) { return keys + (i64)(first + row) * kHeadDim + PieceAt(row, piece) * 8; });
     CommitCopies();
   };
   const auto copy_values = [&](int first) {
     CopyRows<kRoundPositions>(value_tile, [&](int row) { return first + row < positions; },
-                              [&](int row) { return values + (i64)(first + row) * kHeadDim; });
+                              [&](int row, int piece) { return values + (i64)(first + row) * kHeadDim + PieceAt(row, piece) * 8; });
     CommitCopies();
   };
   WaitDependencies();
   CopyRows<kTileRows>(query_tile, [&](int row) { return row < queries * kGroup; },
-                      [&](int row) { return query_rows + row / kGroup * kQueryStride + row % kGroup * kHeadDim; });
+                      [&](int row, int piece) {
+                        return query_rows + row / kGroup * kQueryStride + row % kGroup * kHeadDim + piece * 8;
+                      });
   copy_keys(0);
   copy_values(0);
 

@@ -65,7 +65,7 @@ INLINE void CopyTile(const bf16* rows, int first, int positions, u8* slot) {
   constexpr int kAtOnce = kMovers / kPieces;  // positions: a multiple of 8, so that all of a thread's have one swizzle
   const int thread = ThreadIndex() - kWarpgroups * 128, piece = thread % kPieces, position = thread / kPieces;
   u8* const to = slot + piece / 8 * kBoxBytes + position * 128 + ((piece ^ position) % 8) * 16;
-  const bf16* const from = rows + piece * 8;
+  const bf16* const from = rows + PieceAt(position, piece) * 8;
   UNROLL for (int i = 0; i < kTilePositions; i += kAtOnce) {
     const bool there = first + position + i < positions;
     CopyAsync16OrZero(to + i * 128, from + (there ? (i64)(first + position + i) * kHeadDim : 0), there);
