@@ -66,7 +66,8 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
                                        .fullgraph = options.fullgraph,
                                        .probe_layers = options.probe_layers,
                                        .threads = options.threads,
-                                       .compiler = CompilerFor(options.target)});
+                                       .compiler = CompilerFor(options.target),
+                                       .schedules = options.schedules});
     auto programs = compiler.Compile(steps);
     counters_ = compiler.counters();
     report_ = compiler.report();

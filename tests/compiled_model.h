@@ -1,6 +1,7 @@
 // A checkpoint compiled and bound to a session, for tests.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ struct CompiledModelOptions {
   std::vector<preload::StepSpec> steps = {preload::StepSpec::AllLogits(), preload::StepSpec::Decode()};
   bool fullgraph = true;
   bool probe_layers = false;
+  std::map<std::string, codegen::Schedule> schedules;  // as compile::CompilerOptions::schedules
   int64_t capacity = 512;
   int threads = 2;
 };

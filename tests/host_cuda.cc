@@ -71,6 +71,8 @@ cuda::Result RunLaunch(const RecordedLaunch& recorded) {
   HostLaunch launch = recorded.launch;
   launch.params = recorded.params;
   launch.seed = state.card.seed;
+  // One that may have a block on each multiprocessor has them all at once.
+  if (launch.grid <= state.card.multiprocessors) launch.resident_blocks = launch.grid;
   const codegen::cuda::HostRun run = codegen::cuda::RunOnHost(recorded.kernel, launch);
   if (run.error.empty()) return cuda::kSuccess;
   state.error = run.error;

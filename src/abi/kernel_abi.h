@@ -91,6 +91,13 @@ struct ph_gpu_args {
   int64_t tiles;
 };
 
+/* A persistent kernel runs regions one after the other: its first operand is a table of `tiles` of these. */
+struct ph_link {
+  void* operands[PH_MOST_OPERANDS];
+  int32_t kind;  /* which of the kernel's regions */
+  int32_t round; /* of a repeated segment; behind it, the number of its rounds */
+};
+
 #ifdef __cplusplus
 }
 #endif

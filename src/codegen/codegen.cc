@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "codegen/attention.h"
 #include "codegen/cuda/generators.h"
+#include "codegen/cuda/persistent.h"
 #include "codegen/embedding.h"
 #include "codegen/matmul.h"
 #include "codegen/row_ops.h"
@@ -83,6 +84,18 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule) {
   return NeededGenerator(graph[node].op, target).generate(graph, node, target, shape, schedule);
+}
+
+bool CanPersist(const ir::Graph& graph, const Target& target) {
+  return target.IsCuda() && cuda::persistent::CanPersist(graph, target);
+}
+
+Schedule DefaultPersistentSchedule(const Target&) {
+  return cuda::persistent::DefaultSchedule();
+}
+
+PersistentCode GeneratePersistent(const ir::Graph& graph, const Target& target, const Schedule& schedule) {
+  return cuda::persistent::Generate(graph, target, schedule);
 }
 
 }  // namespace preheat::codegen

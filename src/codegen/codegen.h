@@ -65,6 +65,7 @@ struct RegionLaunch {
   int64_t chunk = 1;
   int64_t scratch_bytes = 0;
   program::BlockShape blocks{};
+  int link = 0;  // as program::Launch::link
   std::vector<RegionOperand> operands;
   std::vector<program::TensorMap> tensor_maps{};  // of weights, nodes and workspaces
 };
@@ -96,6 +97,19 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 // REQUIRES: CanCompile.
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule);
+
+// Regions of a decode step that one kernel runs one after the other: its blocks stay, and hand activations on as words
+// of four bytes an element, whatever its type, in buffers that keep their contents.
+struct PersistentCode {
+  std::string source;
+  std::vector<ir::NodeId> regions;     // those of a repeated block once
+  std::vector<RegionLaunch> launches;  // of each region one, which is a link
+  std::vector<Workspace> workspaces;   // of all of them
+};
+bool CanPersist(const ir::Graph& graph, const Target& target);
+Schedule DefaultPersistentSchedule(const Target& target);
+// REQUIRES: CanPersist.
+PersistentCode GeneratePersistent(const ir::Graph& graph, const Target& target, const Schedule& schedule);
 
 // How an activation of this type lies in memory: row-major; rows padded to a whole number of vectors, so that
 // kernels may read (never use) past a row's end.

@@ -23,7 +23,7 @@ template <class T> INLINE void StoreRun(T* p, VF v, int count) {
 }
 )text";
 
-constexpr char kOutputAt[] = R"text(INLINE Out* OutputAt(const ph_args* args, i64 row, i64 column) {
+constexpr char kOutputAt[] = R"text(INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
   return Operand<Out>(args, kOut) + row * kOutStride + column;
 }
 )text";
@@ -86,8 +86,7 @@ INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF 
 }
 )text";
 
-// Parts 0, 1, 2 are queries, keys, values; column = head * kHeadDim + d with d < kHalf.
-constexpr char kFinishRotaryAppend[] = R"text(
+constexpr char kAppend[] = R"text(
 INLINE void AppendKeys(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
   CacheElement* keys = Operand<CacheElement>(args, kKeys);
   StoreEach<CacheElement>(y, count, [&](int i) {
@@ -100,7 +99,25 @@ INLINE void AppendValues(const ph_args* args, i64 row, i64 head, i64 d, int coun
     return values + ValueOffset(args->capacity, head, args->past + row, d + i);
   });
 }
+)text";
 
+// The new position's rows go to the cache, and as words to those who attend now: keys, then values.
+constexpr char kAppendAndHandOn[] = R"text(
+INLINE void HandOn(const ph_args* args, i64 first, i64 head, i64 d, int count, VF y) {
+  StoreRun(Operand<Flagged<CacheElement>>(args, kFresh) + (first + head) * kHeadDim + d, y, count);
+}
+INLINE void AppendKeys(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
+  HandOn(args, 0, head, d, count, y);
+  ToCache::AppendKeys(args, row, head, d, count, y);
+}
+INLINE void AppendValues(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
+  HandOn(args, kKvHeads, head, d, count, y);
+  ToCache::AppendValues(args, row, head, d, count, y);
+}
+)text";
+
+// Parts 0, 1, 2 are queries, keys, values; column = head * kHeadDim + d with d < kHalf.
+constexpr char kFinishRotaryAppend[] = R"text(
 INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1, const Early& early) {
   const i64 head = column / kHeadDim, d = column % kHeadDim;
   y0 = Biased(args, part, column, count, y0);
@@ -122,7 +139,12 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
 }
 )text";
 
-std::string FinishOf(Epilogue epilogue) {
+std::string AppendOf(Handed handed) {
+  if (handed == Handed::kPlain) return kAppend;
+  return std::string("namespace ToCache {") + kAppend + "}\n" + kAppendAndHandOn;
+}
+
+std::string FinishOf(Epilogue epilogue, Handed handed) {
   switch (epilogue) {
     case Epilogue::kStore:
       return std::string(kEarlyNothing) + kFinishStore;
@@ -131,7 +153,7 @@ std::string FinishOf(Epilogue epilogue) {
     case Epilogue::kSiluMul:
       return std::string(kEarlyNothing) + kFinishSiluMul;
     case Epilogue::kRotaryAppend:
-      return std::string(kEarlyRotary) + kFinishRotaryAppend;
+      return kEarlyRotary + AppendOf(handed) + kFinishRotaryAppend;
   }
   return "";
 }
@@ -161,7 +183,7 @@ void AddProductOperands(const Spec& spec, OperandList* operands) {
   }
 }
 
-std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target, Runs runs) {
+std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target, Runs runs, Handed handed) {
   std::string text;
   if (spec.epilogue == Epilogue::kRotaryAppend) {
     text += CachePrelude(CacheShapeOf(graph[spec.cache].type, target));
@@ -169,7 +191,7 @@ std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& t
   if (runs == Runs::kOfVectors) text += kRuns;
   text += kOutputAt;
   text += spec.parts[0].bias == ir::kNoNode ? kNoBias : kBias;
-  text += FinishOf(spec.epilogue);
+  text += FinishOf(spec.epilogue, handed);
   return text;
 }
 

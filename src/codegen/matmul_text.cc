@@ -37,18 +37,23 @@ bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target
   return false;
 }
 
-std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged) {
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed) {
+  const auto activation = [&](std::string_view name, ir::NodeId node) {
+    const tensor::DType dtype = graph[node].type.dtype;
+    if (handed == Handed::kPlain || (node == spec.node && spec.to_logits)) return TypeName(name, dtype);
+    return fmt::format("typedef Flagged<{}> {};\n", ElementName(dtype), name);
+  };
   std::string text = "\n";
   text += TypeName("W", spec.weight_dtype);
-  text += TypeName("X", graph[spec.x].type.dtype);
-  text += TypeName("Out", graph[spec.node].type.dtype);
+  text += activation("X", spec.x);
+  text += activation("Out", spec.node);
   if (spec.norm != ir::kNoNode) text += TypeName("NormW", graph[spec.norm].type.dtype);
   if (spec.parts[0].bias != ir::kNoNode) text += TypeName("Bias", spec.bias_dtype);
   text += fmt::format("constexpr i64 kK = {}, kStaged = {};\n", spec.k, staged);
   text += fmt::format("constexpr i64 kXStride = {}, kOutStride = {};\n", RowStride(graph[spec.x].type),
                       spec.to_logits ? spec.parts[0].columns : RowStride(graph[spec.node].type));
   if (spec.residual != ir::kNoNode) {
-    text += TypeName("Residual", graph[spec.residual].type.dtype);
+    text += activation("Residual", spec.residual);
     text += fmt::format("constexpr i64 kResidualStride = {};\n", RowStride(graph[spec.residual].type));
   }
   return text;

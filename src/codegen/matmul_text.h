@@ -16,8 +16,12 @@ int64_t StagedElements(const Spec& spec, const Target& target);
 // True where x, as it lies in memory, is what Broadcast reads: rows of multiplicands that need no stage.
 bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target);
 
+// How activations go from region to region: as elements, or as Flagged<element>, words of a dialect that say whether
+// they are there. Logits are elements always.
+enum class Handed { kPlain, kFlagged };
+
 // Types W, Bias, X, NormW, Out, Residual, constants kK, kStaged (a staged row's elements), strides.
-std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged);
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed = Handed::kPlain);
 
 // ColumnsOf(part): the columns of each part, a constant where the part is.
 std::string ColumnsText(const Spec& spec);
@@ -47,6 +51,6 @@ enum class Runs { kOfVectors, kOfTheDialect };
 // the epilogue has two lists, the columns that go with them: the same of part 1 (silu_mul), those half a head
 // further (rotary_append).
 std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target,
-                       Runs runs = Runs::kOfVectors);
+                       Runs runs = Runs::kOfVectors, Handed handed = Handed::kPlain);
 
 }  // namespace preheat::codegen::matmul

@@ -34,6 +34,7 @@ struct Compiler::Draft {
   StepSpec step;
   ir::Graph graph;
   codegen::StepShape shape;
+  std::optional<codegen::Schedule> persistent;
   std::unique_ptr<Dump> dump;
   StepTiming timing;
   LoweredStep lowered;
@@ -65,6 +66,19 @@ ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
   return passes::RunPasses(captured, options);
 }
 
+// Decode as one kernel wherever that can be, unless "step:persistent=0" is asked for.
+std::optional<codegen::Schedule> Compiler::PersistentSchedule(const StepSpec& step, const ir::Graph& graph) const {
+  if (step.kind != program::StepKind::kDecode || !codegen::CanPersist(graph, target_)) return std::nullopt;
+  codegen::Schedule schedule = codegen::DefaultPersistentSchedule(target_);
+  const auto forced = options_.schedules.find("step");
+  if (forced == options_.schedules.end()) return schedule;
+  for (const auto& [name, value] : forced->second) {
+    if (name == "persistent" && value == 0) return std::nullopt;
+    schedule[name] = value;
+  }
+  return schedule;
+}
+
 Compiler::Draft Compiler::Prepare(const StepSpec& step) {
   const double start = sys::MonotonicSeconds();
   Draft draft = {.step = step,
@@ -73,6 +87,7 @@ Compiler::Draft Compiler::Prepare(const StepSpec& step) {
                            .resident_clusters = options_.resident_clusters},
                  .dump = std::make_unique<Dump>(options_.dump_folder, step.Name())};
   draft.graph = Capture(step, *draft.dump);
+  draft.persistent = PersistentSchedule(step, draft.graph);
   draft.timing = {.step = step.Name(), .capture_seconds = sys::MonotonicSeconds() - start};
   return draft;
 }
@@ -83,6 +98,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
 
   std::vector<ScheduleChooser::Region> regions;
   for (const Draft& draft : drafts) {
+    if (draft.persistent) continue;  // its regions have no schedules of their own
     for (const ir::Block& block : draft.graph.blocks) {
       for (ir::NodeId node : block.nodes) {
         if (codegen::CanCompile(draft.graph, node, target_))
@@ -110,6 +126,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
                                         .shape = draft.shape,
                                         .target = target_,
                                         .logit_rows = draft.step.logit_rows,
+                                        .persistent = draft.persistent,
                                         .schedule = choose});
     for (const std::string& text : draft.lowered.breaks) {
       if (options_.fullgraph) {

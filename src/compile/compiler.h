@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -71,6 +72,8 @@ class Compiler {
  private:
   struct Draft;  // a step on its way to a program
 
+  std::optional<codegen::Schedule> PersistentSchedule(const preload::StepSpec& step,
+                                                      const ir::Graph& graph) const;
   Draft Prepare(const preload::StepSpec& step);
   ir::Graph Capture(const preload::StepSpec& step, Dump& dump);
   void Store(const preload::StepSpec& step, const program::Program& program);

@@ -60,6 +60,7 @@ class Lowering {
 
   LoweredStep Run() {
     DescribeProgram();
+    if (options_.persistent) BeginPersistent();
     for (size_t i = 0; i < graph_.blocks.size(); ++i) LowerBlock(graph_.blocks[i]);
     step_.program = passes::PlanMemory(step_.program);
     return std::move(step_);
@@ -88,6 +89,7 @@ class Lowering {
     step_.program.segments.push_back({.repeat = block.repeats() ? block.repeat : 1});
     for (NodeId id : block.nodes) {
       if (IsPlace(graph_[id].op)) continue;
+      if (LowerLink(id)) continue;
       if (codegen::CanCompile(graph_, id, options_.target)) {
         LowerRegion(id);
       } else {
@@ -123,36 +125,82 @@ class Lowering {
     }
   }
 
+  // The regions of a persistent kernel are one unit; what they hand on are words, which keep their contents.
+  void BeginPersistent() {
+    const codegen::PersistentCode code =
+        codegen::GeneratePersistent(graph_, options_.target, *options_.persistent);
+    const std::vector<int> workspaces = AddWorkspaces("step", code.workspaces);
+    for (NodeId id : code.regions) {
+      if (id == graph_.logits || IsYield(id)) continue;
+      const int64_t words = codegen::RowStride(graph_[id].type);
+      buffers_[id] = AddBuffer(RegionName(graph_, id), {.fixed = words * 4});
+      step_.program.buffers.back().slot = program::kOwnSlot;
+    }
+    for (size_t i = 0; i < code.regions.size(); ++i) {
+      links_.emplace(code.regions[i], Link{code.launches[i], workspaces});
+    }
+    step_.units.push_back({.region = "step",
+                           .node = code.regions.front(),
+                           .schedule = *options_.persistent,
+                           .source = code.source});
+  }
+
+  bool IsYield(NodeId id) const {
+    return std::any_of(graph_.blocks.begin(), graph_.blocks.end(),
+                       [&](const ir::Block& block) { return block.repeats() && block.yield == id; });
+  }
+
+  // False where the region is no link.
+  bool LowerLink(NodeId id) {
+    const auto link = links_.find(id);
+    if (link == links_.end()) return false;
+    auto& launches = step_.program.segments.back().launches;
+    step_.units.front().launches.push_back({step_.program.segments.size() - 1, launches.size()});
+    launches.push_back(Record(RegionName(graph_, id), link->second.launch, link->second.workspaces));
+    return true;
+  }
+
+  std::vector<int> AddWorkspaces(const std::string& region, const std::vector<codegen::Workspace>& workspaces) {
+    std::vector<int> buffers;
+    for (const codegen::Workspace& workspace : workspaces) {
+      buffers.push_back(AddBuffer(fmt::format("{}.workspace", region), workspace.extent));
+      if (workspace.keeps == codegen::Keeps::kYes) step_.program.buffers.back().slot = program::kOwnSlot;
+    }
+    return buffers;
+  }
+
   void LowerRegion(NodeId id) {
     const codegen::Schedule schedule =
         options_.schedule ? options_.schedule(graph_, id)
                           : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
     const codegen::RegionCode code =
         codegen::Generate(graph_, id, options_.target, ShapeBefore(id), schedule);
-    std::vector<int> workspaces;
-    for (const codegen::Workspace& workspace : code.workspaces) {
-      workspaces.push_back(AddBuffer(fmt::format("{}.workspace", RegionName(graph_, id)), workspace.extent));
-      if (workspace.keeps == codegen::Keeps::kYes) step_.program.buffers.back().slot = program::kOwnSlot;
-    }
+    const std::vector<int> workspaces = AddWorkspaces(RegionName(graph_, id), code.workspaces);
     RegionUnit unit = {
         .region = RegionName(graph_, id), .node = id, .schedule = schedule, .source = code.source};
     auto& launches = step_.program.segments.back().launches;
     for (const codegen::RegionLaunch& launch : code.launches) {
       unit.launches.push_back({step_.program.segments.size() - 1, launches.size()});
-      program::Launch record = {.region = unit.region,
-                                .entry = launch.entry,
-                                .stage_entry = launch.stage_entry,
-                                .tiles = launch.tiles,
-                                .chunk = launch.chunk,
-                                .scratch_bytes = launch.scratch_bytes,
-                                .blocks = launch.blocks};
-      record.tensor_maps = launch.tensor_maps;
-      for (const codegen::RegionOperand& operand : launch.operands) {
-        record.operands.push_back(ToOperand(operand, workspaces));
-      }
-      launches.push_back(std::move(record));
+      launches.push_back(Record(unit.region, launch, workspaces));
     }
     step_.units.push_back(std::move(unit));
+  }
+
+  program::Launch Record(const std::string& region, const codegen::RegionLaunch& launch,
+                         const std::vector<int>& workspaces) {
+    program::Launch record = {.region = region,
+                              .entry = launch.entry,
+                              .stage_entry = launch.stage_entry,
+                              .tiles = launch.tiles,
+                              .chunk = launch.chunk,
+                              .scratch_bytes = launch.scratch_bytes,
+                              .blocks = launch.blocks,
+                              .link = launch.link};
+    record.tensor_maps = launch.tensor_maps;
+    for (const codegen::RegionOperand& operand : launch.operands) {
+      record.operands.push_back(ToOperand(operand, workspaces));
+    }
+    return record;
   }
 
   // The step's shape, with what follows a region of decode.
@@ -255,6 +303,11 @@ class Lowering {
   const LowerOptions& options_;
   LoweredStep step_;
   std::map<NodeId, int> buffers_;
+  struct Link {
+    codegen::RegionLaunch launch;
+    std::vector<int> workspaces;
+  };
+  std::map<NodeId, Link> links_;  // regions of a persistent kernel
 };
 
 }  // namespace

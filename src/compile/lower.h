@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct LowerOptions {
   codegen::StepShape shape;  // rows: a bucket's length, 1 for decode, 0 for any
   codegen::Target target;
   program::LogitRows logit_rows = program::LogitRows::kLast;
+  // The schedule of a persistent kernel, which then runs all of a decode step's regions that it can.
+  std::optional<codegen::Schedule> persistent;
   // The schedule of a region; DefaultSchedule where it is empty.
   std::function<codegen::Schedule(const ir::Graph&, ir::NodeId)> schedule;
 };

@@ -33,6 +33,7 @@ constexpr int64_t kMaxThreads = 1024;  // of a block, on any card
 constexpr int64_t kMaxBlocksPerSm = 64;
 constexpr int64_t kMaxSharedBytes = 1 << 20;
 constexpr int64_t kMaxCluster = 16;
+constexpr int64_t kMaxLink = 64;
 constexpr int64_t kMaxBox = 256;  // of a dimension
 constexpr int64_t kMaxStrideBytes = int64_t{1} << 40;
 
@@ -90,6 +91,7 @@ void Write(JsonWriter& out, const Launch& launch) {
   out.Int(launch.blocks.threads), out.Int(launch.blocks.blocks_per_sm), out.Int64(launch.blocks.shared_bytes);
   out.Int(launch.blocks.cluster);
   out.EndArray();
+  out.Key("link"), out.Int(launch.link);
   out.Key("operands"), out.StartArray();
   for (const Operand& operand : launch.operands) {
     out.StartArray();
@@ -271,7 +273,7 @@ TensorMap ReadTensorMap(const Reader& in, const std::vector<Operand>& operands, 
 }
 
 Launch ReadLaunch(const Reader& in, const Program& program) {
-  in.ExpectMembers(11);
+  in.ExpectMembers(12);
   Launch launch;
   launch.region = in.Member("region").Text();
   launch.code = in.Member("code").Text();
@@ -292,6 +294,7 @@ Launch ReadLaunch(const Reader& in, const Program& program) {
                    .blocks_per_sm = static_cast<int>(blocks.Item(1).Int(0, kMaxBlocksPerSm)),
                    .shared_bytes = blocks.Item(2).Int(0, kMaxSharedBytes),
                    .cluster = static_cast<int>(blocks.Item(3).Int(0, kMaxCluster))};
+  launch.link = static_cast<int>(in.Member("link").Int(0, kMaxLink));
   const Reader operands = in.Member("operands");
   for (rapidjson::SizeType i = 0; i < operands.Size(); ++i) {
     launch.operands.push_back(ReadOperand(operands.Item(i), program));

@@ -114,6 +114,7 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
       {"\"slots\":1", "\"slots\":0", "buffers[0][2] is 0"},
       {"\"repeat\":2", "\"repeat\":3", "repeats neither once nor over the layers"},
       {"\"chunk\":1", "\"chunk\":0", "chunk is 0"},
+      {"\"link\":0", "\"link\":65", "link is 65"},
       {"\"layers\":2", "\"layers\":\"2\"", "layers is not an integer"},
       {"\"layers\":2,", "", "missing or unknown members"},
       {"\"layers\":2,", "\"layers\":2,\"more\":1,", "missing or unknown members"},

@@ -33,11 +33,14 @@ BoundProgram::BoundProgram(program::Program program, int64_t most_rows, const de
   args_.reserve(launches);
   operands_.reserve(operands);
   tensor_maps_.reserve(launches);
+  int round = 0;
   for (const program::Segment& segment : program_.segments) {
     for (int64_t layer = 0; layer < segment.repeat; ++layer) {
       for (const program::Launch& launch : segment.launches) {
         BindLaunch(launch, layer, addresses, bindings, kernel);
+        launches_.back().round = round;
       }
+      if (segment.repeat > 1) ++round;
     }
   }
 }
@@ -64,7 +67,8 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
        .chunk = launch.chunk,
        .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes,
                   launch.blocks.cluster},
-       .tensor_maps = tensor_maps_.back()});
+       .tensor_maps = tensor_maps_.back(),
+       .link = launch.link});
   records_.push_back(&launch);
 }
 

@@ -73,7 +73,7 @@ template <class T> INLINE void StoreRun(T* p, VF v, int count) {
     StoreTail(p, v, count);
   }
 }
-INLINE Out* OutputAt(const ph_args* args, i64 row, i64 column) {
+INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
   return Operand<Out>(args, kOut) + row * kOutStride + column;
 }
 

@@ -46,18 +46,28 @@ struct ph_args {
   i64 rows;
   i64 past;
   i64 capacity;
+  // In a link of a persistent kernel, of flagged words.
+  u32 tag;
+  u32 written_tag;
 };
 // `past` moves on in a step's last kernel alone, and a step's first kernel starts when the step before has ended: so
 // it may be read before the wait.
 INLINE ph_args ArgsOf(const ph_gpu_args& params) {
-  ph_args args = {params.operands, params.rows, params.past, params.capacity};
+  ph_args args = {params.operands, params.rows, params.past, params.capacity, 0, 0};
   if (params.rows == 0) {
     args.rows = 1;
     args.past = LoadEarlierI64(&params.state->past);
   }
   return args;
 }
-template <class T> INLINE T* Operand(const ph_args* args, int index) { return (T*)args->operands[index]; }
+// How bodies point to elements of a type; a type may have pointers of its own.
+template <class T> struct PointerTo {
+  typedef T* Type;
+  INLINE T* At(const ph_args* args, int index) { return (T*)args->operands[index]; }
+};
+template <class T> INLINE typename PointerTo<T>::Type Operand(const ph_args* args, int index) {
+  return PointerTo<T>::At(args, index);
+}
 
 INLINE i64 Min(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 Max(i64 a, i64 b) { return a > b ? a : b; }
@@ -114,6 +124,7 @@ namespace team {{
 constexpr int kThreads = {0}, LANES = kThreads * {1};
 INLINE float* Scratch() {{ return (float*)(SharedMemory() + {2}); }}
 INLINE int First() {{ return ThreadIndex() * {1}; }}
+INLINE void SyncTeam() {{ {3}; }}
 )text";
 
 // Four neighbouring elements of a thread, from element First() of what the words are given.
@@ -180,9 +191,9 @@ template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
 // In all threads.
 INLINE float Sum(VF v) {
   const float sum = WarpSum((v.v[0] + v.v[1]) + (v.v[2] + v.v[3]));
-  SyncBlock();  // what was summed before has been read
+  SyncTeam();  // what was summed before has been read
   if (Lane() == 0) Scratch()[ThreadIndex() / 32] = sum;
-  SyncBlock();
+  SyncTeam();
   float total = 0;
   UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
   return total;
@@ -252,8 +263,8 @@ int64_t TeamLanes(int threads) {
   return int64_t{threads} * kTeamElements;
 }
 
-std::string TeamWords(int threads, int64_t scratch_at, std::string_view body) {
-  std::string text = fmt::format(kTeamOpening, threads, kTeamElements, scratch_at);
+std::string TeamWords(int threads, int64_t scratch_at, std::string_view body, std::string_view sync) {
+  std::string text = fmt::format(kTeamOpening, threads, kTeamElements, scratch_at, sync);
   text += kFour;
   text += kTeam;
   text += body;

@@ -24,9 +24,10 @@ namespace preheat::codegen::cuda {
 std::string CudaPrelude(const Target& target, tensor::DType math);
 
 // `body` with vectors over a block of `threads` threads; Sum, which all of them call, uses kTeamScratchBytes
-// of shared memory at SharedMemory() + scratch_at.
+// of shared memory at SharedMemory() + scratch_at. `sync` is a call at which exactly these threads meet.
 inline constexpr int kTeamScratchBytes = 128;
-std::string TeamWords(int threads, int64_t scratch_at, std::string_view body);
+std::string TeamWords(int threads, int64_t scratch_at, std::string_view body,
+                      std::string_view sync = "SyncBlock()");
 // The elements of a team's vector: what staged rows are padded to.
 int64_t TeamLanes(int threads);
 

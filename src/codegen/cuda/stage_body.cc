@@ -18,15 +18,17 @@ template <class T> INLINE VF LoadVector(const T* row, int v) {
 template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
   return kRest != 0 && v == kVectors - 1 ? LoadDependentTail(row + v * LANES, kRest) : LoadDependent(row + v * LANES);
 }
+template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
+  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
+}
 )text";
 
 constexpr char kPlain[] = R"text(
 struct Before {};
 INLINE Before StageBefore(const ph_args*) { return {}; }
 INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before&) {
-  const X* const x = Operand<const X>(args, kX) + row * kXStride;
   VF vectors[kVectors];
-  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(x, v);
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
   UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v]);
 }
 )text";
@@ -62,9 +64,8 @@ INLINE Before StageBefore(const ph_args* args) {
   return before;
 }
 INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
-  const X* const x = Operand<const X>(args, kX) + row * kXStride;
   VF vectors[kVectors];
-  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(x, v);
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
   VF squares = Splat(0);
   UNROLL for (int v = 0; v < kVectors; ++v) squares = Fma(vectors[v], vectors[v], squares);
   const VF scale = Splat(Rsqrt(Sum(squares) / (float)kK + kEps));
@@ -82,20 +83,17 @@ int64_t StagedElements(const matmul::Spec& spec, int threads) {
 std::string StageWords(const ir::Graph& graph, const matmul::Spec& spec, int threads, int64_t scratch_at) {
   const tensor::DType element =
       spec.math == tensor::DType::kBf16 ? tensor::DType::kBf16 : tensor::DType::kF32;
-  const bool copies =
-      graph[spec.x].type.dtype == element && spec.k * static_cast<int64_t>(tensor::Bytes(element)) % 16 == 0;
-  std::string body;
-  switch (spec.prologue) {
-    case matmul::Prologue::kNone:
-      body = copies ? kCopy : std::string(kRowInVectors) + kPlain;
-      break;
-    case matmul::Prologue::kRmsNorm:
-      body = fmt::format("constexpr float kEps = {:.9g}f;\n", spec.eps) + kRowInVectors + kNorm;
-      break;
-    case matmul::Prologue::kMerge:
-      CHECK(false);
-  }
-  return TeamWords(threads, scratch_at, body);
+  const bool copies = spec.prologue == matmul::Prologue::kNone && graph[spec.x].type.dtype == element &&
+                      spec.k * static_cast<int64_t>(tensor::Bytes(element)) % 16 == 0;
+  return TeamWords(threads, scratch_at, copies ? kCopy : StageBody(spec, ""));
+}
+
+std::string StageBody(const matmul::Spec& spec, std::string_view rows) {
+  CHECK(spec.prologue != matmul::Prologue::kMerge);
+  std::string body = kRowInVectors;
+  body += rows;
+  if (spec.prologue == matmul::Prologue::kNone) return body + kPlain;
+  return body + fmt::format("constexpr float kEps = {:.9g}f;\n", spec.eps) + kNorm;
 }
 
 }  // namespace preheat::codegen::cuda

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "device/cuda/links.h"
 #include "device/cuda/upload.h"
 #include "sys/clock.h"
 #include "sys/code_image.h"
@@ -282,7 +283,8 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   args.tiles = launch.tiles;
   int64_t blocks = launch.tiles;
   if (launch.blocks.blocks_per_sm > 0) {
-    blocks = std::min<int64_t>(blocks, int64_t{launch.blocks.blocks_per_sm} * info_.multiprocessors);
+    blocks = std::min<int64_t>(launch.most_blocks > 0 ? launch.most_blocks : blocks,
+                               int64_t{launch.blocks.blocks_per_sm} * info_.multiprocessors);
   }
   const int64_t cluster = std::max(1, launch.blocks.cluster);
   blocks = std::max(cluster, blocks / cluster * cluster);
@@ -315,7 +317,10 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
 
 void CudaDevice::Run(std::span<const Launch> launches) {
   MakeCurrent();
-  for (size_t i = 0; i < launches.size(); ++i) Enqueue(launches[i], i == 0);
+  for (size_t i = 0; i < launches.size(); ++i) {
+    CHECK(launches[i].link == 0);
+    Enqueue(launches[i], i == 0);
+  }
 }
 
 void CudaDevice::Finish() {
@@ -325,8 +330,10 @@ void CudaDevice::Finish() {
 
 class CudaDevice::GraphRecording final : public Recording {
  public:
-  GraphRecording(CudaDevice& device, std::span<const Launch> launches) : device_(device) {
+  GraphRecording(CudaDevice& device, std::span<const Launch> recorded)
+      : device_(device), joined_(device, recorded) {
     const Driver& driver = device.driver_;
+    const std::span<const Launch> launches = joined_.launches();
     driver.Check(driver.StreamBeginCapture(device.stream_, cuda::kCaptureThreadLocal), "recording a step");
     cuda::Graph graph = nullptr;
     try {
@@ -352,6 +359,7 @@ class CudaDevice::GraphRecording final : public Recording {
 
  private:
   CudaDevice& device_;
+  cuda::JoinedLaunches joined_;
   cuda::GraphExec exec_ = nullptr;
 };
 

@@ -1,0 +1,243 @@
+#include "codegen/cuda/persistent_body.h"
+
+namespace preheat::codegen::cuda::persistent {
+
+// Attention of one row: a block has a KV head and a part of its positions, which it gets through the ring
+// before the query is there. Eight positions are a step of one warp: scores and outputs by matrix products
+// whose rows 0 to kGroup are the group's heads. The new position's key and value come as words, to the last
+// warp of the first part. Parts are put together by all blocks of a KV head at once: each tells the others
+// what it has, and makes its share of the outputs. A few positions are one part, of the last blocks, which
+// have fewer tiles elsewhere.
+const char kAttention[] = R"text(
+constexpr int kPositions = kTileRows * kChunk * 2 / (2 * (int)kHeadDim * 2);  // of a stage: keys, then values
+constexpr int kRowBytes = (int)kHeadDim * 2;
+constexpr int kStepsOfStage = kPositions / 8;
+constexpr float kLowest = -0x1p100f;  // below any score, and a word as it is
+constexpr int kMergePitch = (int)kHeadDim + 4;
+constexpr int kPartWords = (int)kHeadDim + 2;  // of one head: outputs, maximum, sum
+static_assert(kStepsOfStage <= kWarps && kWarps % kStepsOfStage == 0);
+
+// What of the cache the block attends to.
+struct Share {
+  int kv_head;  // -1: nothing
+  int part, parts;
+  int begin, end;
+};
+INLINE Share ShareOf(int past) {
+  const int block = BlockIndex(), blocks = BlockCount();
+  if (past <= kFew) return {block >= blocks - (int)kKvHeads ? block - (blocks - (int)kKvHeads) : -1, 0, 1, 0, past};
+  int parts = 1;
+  while (parts < 16 && parts * 2 * (int)kKvHeads <= blocks) parts *= 2;
+  const int each = (int)Max((i64)((past + parts - 1) / parts + 7) / 8 * 8, (i64)8);
+  const int kv_head = block / parts < kKvHeads ? block / parts : -1, part = block % parts;
+  const int begin = (int)Min((i64)past, (i64)part * each);
+  return {kv_head, part, parts, begin, (int)Min((i64)past, (i64)begin + each)};
+}
+
+INLINE void Produce(const ph_args* args, Producer* producer) {
+  const Share share = ShareOf((int)args->past);
+  if (share.kv_head < 0) return;
+  const CacheElement* const keys = Operand<const CacheElement>(args, kKeys) + KeyOffset(args->capacity, share.kv_head, 0, 0);
+  const CacheElement* const values = Operand<const CacheElement>(args, kValues) + ValueOffset(args->capacity, share.kv_head, 0, 0);
+  NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
+    const u32 bytes = (u32)Min((i64)kPositions, (i64)share.end - p) * kRowBytes;
+    producer->Open(2 * bytes);
+    if (Lane() == 0) {
+      producer->Copy(0, keys + (i64)p * kHeadDim, bytes);
+      producer->Copy(kPositions * kRowBytes, values + (i64)p * kHeadDim, bytes);
+    }
+    producer->Close();
+  }
+}
+
+// The state of one head's softmax in the lanes 4 g .. 4 g + 3: a lane's outputs are 8 i + 2 (lane % 4), and the next.
+struct Softmax {
+  float max, sum;
+  float outputs[kHeadDim / 8][2];
+};
+
+// Eight positions, the first `valid` of which count; 16-byte pieces of a row stand where the cache has them.
+INLINE void Attend(Softmax* softmax, const u32 (*query)[2], const u8* keys, const u8* values, int valid) {
+  const int lane = Lane(), row = lane % 8;
+  float scores[4] = {};
+  UNROLL for (int i = 0; i < kHeadDim / 32; ++i) {
+    u32 b[4];
+    LoadMatrices(b, keys + row * kRowBytes + PieceAt(row, i * 4 + lane / 8) * 16);
+    UNROLL for (int j = 0; j < 2; ++j) {
+      const u32 a[4] = {query[2 * i + j][0], 0, query[2 * i + j][1], 0};
+      MultiplyBf16(scores, a, b + 2 * j);
+    }
+  }
+  const int first = lane % 4 * 2;
+  const float score0 = first < valid ? scores[0] * kScaleOfTwo : kLowest;
+  const float score1 = first + 1 < valid ? scores[1] * kScaleOfTwo : kLowest;
+  float max = Max(score0, score1);
+  max = Max(max, ShuffleXor(max, 1));
+  max = Max(max, ShuffleXor(max, 2));
+  max = Max(max, softmax->max);
+  const float rescale = PowerOfTwo(softmax->max - max);
+  const float weight0 = first < valid ? PowerOfTwo(score0 - max) : 0.0f;
+  const float weight1 = first + 1 < valid ? PowerOfTwo(score1 - max) : 0.0f;
+  softmax->sum = softmax->sum * rescale + weight0 + weight1;  // this lane's share
+  softmax->max = max;
+  // What lies behind the valid rows may be no number.
+  const u32 keep = (first < valid ? 0xffffu : 0) | (first + 1 < valid ? 0xffff0000u : 0);
+  const u32 a[4] = {Bf16PairFromFloats(weight0, weight1), 0, 0, 0};
+  UNROLL for (int i = 0; i < kHeadDim / 32; ++i) {
+    u32 b[4];
+    LoadMatricesTransposed(b, values + row * kRowBytes + PieceAt(row, i * 4 + lane / 8) * 16);
+    UNROLL for (int j = 0; j < 4; ++j) {
+      float* const outputs = softmax->outputs[i * 4 + j];
+      float sums[4] = {outputs[0] * rescale, outputs[1] * rescale, 0, 0};
+      const u32 pair[2] = {b[j] & keep, 0};
+      MultiplyBf16(sums, a, pair);
+      outputs[0] = sums[0];
+      outputs[1] = sums[1];
+    }
+  }
+}
+
+// One row of bf16 out of words, by a warp.
+INLINE void TakeRow(FlaggedPointer<bf16> row, u8* to) {
+  constexpr int kLanes = (int)kHeadDim / 4;
+  Words4 words[1];
+  const u32* const at = row.words + Min((i64)Lane(), (i64)kLanes - 1) * 4;
+  Await<1>(words, row.tag, [&](int) { return LoadDependent16(at); }, [&](int) { return LookAgain16(at); });
+  SyncWarp();
+  if (Lane() < kLanes) {
+    *(Words2*)(to + Lane() * 8) = {{PairOf(words[0].w[0], words[0].w[1]), PairOf(words[0].w[2], words[0].w[3])}};
+  }
+}
+
+INLINE void Consume(const ph_args* link, Consumer* consumer) {
+  ph_args args = *link;
+  args.written_tag = args.tag;
+  const Share share = ShareOf((int)args.past);
+  if (share.kv_head < 0) return;
+  const int lane = Lane(), head = lane / 4, kv_head = share.kv_head;
+  u8* const scratch = SharedMemory() + kScratchAt;
+
+  u32 query[kHeadDim / 16][2];
+  {
+    constexpr int kPairs = (int)kHeadDim / 8;
+    Words2 words[kPairs];
+    const auto row = Operand<const Flagged<bf16>>(&args, kQuery) + (kv_head * kGroup + (head < kGroup ? head : 0)) * kHeadDim + lane % 4 * 2;
+    if (ThreadIndex() == 0) *Stalled() = 1;
+    Await<kPairs>(words, row.tag, [&](int i) { return LoadDependent8(row.words + i * 8); },
+                  [&](int i) { return LookAgain8(row.words + i * 8); });
+    if (ThreadIndex() == 0) *Stalled() = 0;
+    SyncWarp();
+    UNROLL for (int i = 0; i < kPairs; ++i) query[i / 2][i % 2] = head < kGroup ? PairOf(words[i].w[0], words[i].w[1]) : 0;
+  }
+
+  Softmax softmax;
+  softmax.max = kLowest;
+  softmax.sum = 0;
+  UNROLL for (int i = 0; i < kHeadDim / 8; ++i) softmax.outputs[i][0] = softmax.outputs[i][1] = 0;
+  NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
+    const int n = (int)Min((i64)kPositions, (i64)share.end - p);
+    // A stage is of a few warps alone: the others go on to the next, and do not look at this one's barrier.
+    const int step = consumer->warp - (p - share.begin) / 8 % kWarps;
+    if (step >= 0 && step < kStepsOfStage) {
+      WaitStage(Full(consumer->place.stage), consumer->place.turn);
+      const u8* const keys = Stage(consumer->place.stage) + step * 8 * kRowBytes;
+      if (step * 8 < n) Attend(&softmax, query, keys, keys + kPositions * kRowBytes, (int)Min((i64)8, (i64)n - step * 8));
+      SyncWarp();
+      if (lane < kWarps / kStepsOfStage) Arrive(Empty(consumer->place.stage));
+    }
+    consumer->place.Next();
+  }
+  if (share.part == 0 && consumer->warp == kWarps - 1) {
+    u8* const fresh = scratch;  // eight rows of keys, eight of values: the first, and nothing
+    const auto rows = Operand<const Flagged<bf16>>(&args, kFresh) + kv_head * kHeadDim;
+    for (int i = lane; i < 16 * kRowBytes / 16; i += 32) *(Words4*)(fresh + i * 16) = Words4{};
+    SyncWarp();
+    TakeRow(rows, fresh);
+    TakeRow(rows + kKvHeads * kHeadDim, fresh + 8 * kRowBytes);
+    SyncWarp();
+    Attend(&softmax, query, fresh, fresh + 8 * kRowBytes, 1);
+  }
+  softmax.sum += ShuffleXor(softmax.sum, 1);
+  softmax.sum += ShuffleXor(softmax.sum, 2);
+
+  // [kWarps][kGroup][kMergePitch]: outputs, maximum, sum.
+  float* const merge = (float*)scratch;
+  SyncConsumers();  // the fresh rows have been read
+  if (head < kGroup) {
+    float* const to = merge + (consumer->warp * kGroup + head) * kMergePitch;
+    UNROLL for (int i = 0; i < kHeadDim / 8; ++i) {
+      UNROLL for (int j = 0; j < 2; ++j) to[i * 8 + lane % 4 * 2 + j] = softmax.outputs[i][j];
+    }
+    if (lane % 4 == 0) {
+      to[kHeadDim] = softmax.max;
+      to[kHeadDim + 1] = softmax.sum;
+    }
+  }
+  SyncConsumers();
+  // The block's maximum of a head, as precise as words are, and its sum of what each warp has at `at`.
+  const auto max_of = [&](int h) {
+    float max = kLowest;
+    UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
+    return ValueOf(WordOf((const f32*)0, max, 0));
+  };
+  const auto sum_of = [&](int h, int at, float max) {
+    float sum = 0;
+    UNROLL for (int w = 0; w < kWarps; ++w) {
+      const float* const part = merge + (w * kGroup + h) * kMergePitch;
+      sum = FusedMultiplyAdd(PowerOfTwo(part[kHeadDim] - max), part[at], sum);
+    }
+    return sum;
+  };
+  const auto result = Operand<Flagged<ResultElement>>(&args, kResult) + kv_head * kGroup * kHeadDim;
+  const auto put = [&](i64 at, float value0, float value1) {
+    const ResultElement* const type = 0;
+    StoreRelaxed8(result.words + at, {{WordOf(type, value0, result.tag), WordOf(type, value1, result.tag)}});
+  };
+  const int thread = ThreadIndex();
+  constexpr int kPairsOfGroup = kGroup * (int)kHeadDim / 2;
+  if (share.parts == 1) {
+    for (int i = thread; i < kPairsOfGroup; i += kWarps * 32) {
+      const int h = i * 2 / (int)kHeadDim, d = i * 2 % (int)kHeadDim;
+      const float max = max_of(h), sum = sum_of(h, kHeadDim + 1, max);
+      put(h * kHeadDim + d, Divide(sum_of(h, d, max), sum), Divide(sum_of(h, d + 1, max), sum));
+    }
+    SyncConsumers();  // the scratch is free
+    return;
+  }
+
+  // [kv head][part][head of the group][kPartWords]
+  const auto all = Operand<Flagged<f32>>(&args, kParts) + (i64)kv_head * kMostParts * kGroup * kPartWords;
+  for (int i = thread; i < kGroup * kPartWords / 2; i += kWarps * 32) {
+    const int h = i * 2 / kPartWords, d = i * 2 % kPartWords;
+    const float max = max_of(h);
+    const float value0 = d == kHeadDim ? max : sum_of(h, d, max), value1 = sum_of(h, d + 1, max);
+    const f32* const type = 0;
+    StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + d,
+                  {{WordOf(type, value0, all.tag), WordOf(type, value1, all.tag)}});
+  }
+  SyncConsumers();  // the scratch is free
+  // Lanes that are neighbours have a pair of outputs of neighbouring parts.
+  if (thread >= kPairsOfGroup) return;
+  const int out = share.part * (kPairsOfGroup / share.parts) + thread / share.parts;
+  const int h = out * 2 / (int)kHeadDim, d = out * 2 % (int)kHeadDim;
+  const u32* const from = all.words + (thread % share.parts * kGroup + h) * kPartWords;
+  Words2 words[2];
+  const auto at = [&](int i) { return from + (i == 0 ? d : (int)kHeadDim); };
+  Await<2>(words, all.tag, [&](int i) { return LoadDependent8(at(i)); }, [&](int i) { return LookAgain8(at(i)); });
+  SyncWarp();
+  const float max = ValueOf(words[1].w[0]);
+  float most = max;
+  for (int mask = share.parts / 2; mask > 0; mask /= 2) most = Max(most, ShuffleXor(most, mask));
+  const float rescale = PowerOfTwo(max - most);
+  float value0 = ValueOf(words[0].w[0]) * rescale, value1 = ValueOf(words[0].w[1]) * rescale;
+  float sum = ValueOf(words[1].w[1]) * rescale;
+  for (int mask = share.parts / 2; mask > 0; mask /= 2) {
+    value0 += ShuffleXor(value0, mask);
+    value1 += ShuffleXor(value1, mask);
+    sum += ShuffleXor(sum, mask);
+  }
+  if (thread % share.parts == 0) put(h * kHeadDim + d, Divide(value0, sum), Divide(value1, sum));
+}
+)text";
+
+}  // namespace preheat::codegen::cuda::persistent

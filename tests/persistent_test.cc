@@ -1,0 +1,103 @@
+// Decode as one persistent kernel, on a card that is this machine: its logits and tokens are those of decode
+// in separate launches and of the interpreter, whatever the number of multiprocessors and the order in which
+// threads run.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "capture/llama.h"
+#include "checkpoint/synth.h"
+#include "compile/interpreter_runner.h"
+#include "compiled_model.h"
+#include "host_cuda.h"
+#include "sys/env.h"
+#include "sys/files.h"
+
+namespace preheat::testing {
+namespace {
+
+using checkpoint::Checkpoint;
+using preload::StepSpec;
+
+struct Shape {
+  int hidden = 512, intermediate = 512, layers = 2, heads = 8, kv_heads = 2, head_dim = 64, vocab = 384;
+};
+
+class Persistent : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+  }
+  void TearDown() override { TheHostCard() = {}; }
+
+  Checkpoint Synthesize(const Shape& shape) {
+    const std::string config = folder_.File("config.json");
+    sys::WriteFileAtomic(
+        config, fmt::format(R"({{"model_type": "llama", "hidden_size": {}, "intermediate_size": {},
+          "num_hidden_layers": {}, "num_attention_heads": {}, "num_key_value_heads": {}, "head_dim": {},
+          "vocab_size": {}, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+          "tie_word_embeddings": true, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}})",
+                            shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.kv_heads,
+                            shape.head_dim, shape.vocab));
+    const std::string model = folder_.File("model");
+    (void)checkpoint::Synthesize({.config = checkpoint::SynthShape(config), .seed = 7, .folder = model});
+    return Checkpoint::Open(model);
+  }
+
+  sys::UniqueTempDir folder_{"persistent-test"};
+};
+
+std::vector<float> Copy(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
+
+// Of the difference, over that of the values.
+double RelativeError(const std::vector<float>& a, std::span<const float> b) {
+  double squares = 0, difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    squares += double{b[i]} * b[i];
+    difference += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+  }
+  return std::sqrt(difference / squares);
+}
+
+// Decodes after a prompt by one persistent kernel and by the interpreter.
+void ExpectTheInterpretersLogits(const Checkpoint& checkpoint, const codegen::Schedule& schedule) {
+  store::Store store = store::Store::InMemory();
+  CompiledModel model(checkpoint, store,
+                      {.target = "sm_90a",
+                       .steps = {StepSpec::AnyLength(), StepSpec::Decode()},
+                       .schedules = {{"step", schedule}}});
+  ASSERT_GT(model.programs()[1].segments.front().launches.front().link, 0);
+  compile::InterpreterRunner interpreter(
+      checkpoint, capture::CaptureLlama(checkpoint.config(), {.weight_dtype = checkpoint.dtype()}), 512);
+  interpreter.Begin({});
+  const std::vector<int32_t> ids = {3, 99, 17, 250, 8, 1, 350, 11, 29, 31, 202, 14};
+  model.session().Prefill(ids, 0);
+  interpreter.Prefill(ids, 0);
+  EXPECT_LT(RelativeError(Copy(model.session().logits()), interpreter.logits()), 0.02);
+  for (const int32_t id : {5, 77, 300, 12, 9, 41}) {
+    model.session().SetToken(id);
+    model.session().Decode();
+    interpreter.SetToken(id);
+    interpreter.Decode();
+    EXPECT_LT(RelativeError(Copy(model.session().logits()), interpreter.logits()), 0.02) << id;
+  }
+}
+
+TEST_F(Persistent, GivesTheInterpretersLogits) {
+  const Checkpoint checkpoint = Synthesize({});
+  TheHostCard().multiprocessors = 12;
+  ExpectTheInterpretersLogits(checkpoint, {});
+}
+
+TEST_F(Persistent, PartsOfThePositionsArePutTogether) {
+  const Checkpoint checkpoint = Synthesize({});
+  TheHostCard().multiprocessors = 12;
+  ExpectTheInterpretersLogits(checkpoint, {{"few", 4}});
+}
+
+}  // namespace
+}  // namespace preheat::testing
