@@ -68,6 +68,14 @@ std::vector<std::string> ChooseTargets(const std::string& list, const device::De
   return targets;
 }
 
+// The kind of device that all of the targets are for; "" where they are for more than one.
+std::string DeviceTypeOf(const std::vector<std::string>& targets) {
+  const auto cards = std::ranges::count_if(
+      targets, [](const std::string& target) { return codegen::ParseTarget(target).IsCuda(); });
+  if (cards == 0) return "cpu";
+  return static_cast<size_t>(cards) == targets.size() ? "cuda" : "";
+}
+
 // Everything of one build, phase by phase.
 class Build {
  public:
@@ -229,6 +237,12 @@ class Build {
     metadata.timings = timings_;
     metadata.timestamp_utc = sys::UtcTimestamp();
     metadata.targets = targets_;
+    // What is built for another kind of device says nothing of this one.
+    if (const std::string type = DeviceTypeOf(targets_); !type.empty() && type != metadata.device_type) {
+      metadata.device_type = type;
+      metadata.device_name.clear();
+      metadata.gpu.reset();
+    }
     for (const artifact::ManifestEntry& entry :
          artifact::Artifact::ReadManifest(options_.shared.cache_path).entries) {
       ++metadata.entries[std::string(store::EntryKindName(entry.kind))];

@@ -58,6 +58,13 @@ preload::ProgramFamily MakeFamily(const checkpoint::Checkpoint& checkpoint, tens
 
 preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype,
                               const device::Device& device) {
+  std::optional<preload::Gpu> gpu;
+  if (const auto facts = device.gpu()) {
+    gpu = {.name = device.name(),
+           .capability = facts->capability,
+           .total_memory_bytes = device.memory_bytes(),
+           .cuda_runtime_version = facts->driver_version};
+  }
   return {.model_id = shared.model_id,
           .mode = shared.compile_mode,
           .fullgraph = shared.fullgraph,
@@ -66,6 +73,8 @@ preload::Metadata DescribeRun(const SharedOptions& shared, tensor::DType dtype,
           .cache_implementation = shared.cache_implementation,
           .device_type = std::string(device.id().substr(0, device.id().find(':'))),
           .device_name = device.name(),
+          .gpu = std::move(gpu),
+          .targets = device.Targets(),
           .versions = {{"abi", std::to_string(PH_ABI_VERSION)}, {"preheat", std::string(kVersion)}}};
 }
 

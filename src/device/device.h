@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -131,6 +132,12 @@ class Recording {
   virtual void Run() = 0;
 };
 
+// What a GPU says of itself beyond what every device says.
+struct GpuFacts {
+  std::string capability;      // "9.0"
+  std::string driver_version;  // of the interface: "13.0"
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -145,6 +152,7 @@ class Device {
   // How many clusters of 1, 2, ... blocks run at once where each block takes a multiprocessor; empty where
   // there are no clusters, or it is not known.
   virtual std::vector<int> ResidentClusters() const { return {}; }
+  virtual std::optional<GpuFacts> gpu() const { return std::nullopt; }
   // Throws kIncompatible naming what `target` needs and this device lacks, kUnsupported for a name that no
   // version of preheat knows here.
   virtual void CheckTarget(std::string_view target) const = 0;

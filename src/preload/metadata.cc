@@ -1,5 +1,9 @@
 #include "preload/metadata.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #define RAPIDJSON_HAS_STDSTRING 1
 #include <rapidjson/document.h>
 #include <rapidjson/prettywriter.h>
@@ -53,14 +57,35 @@ void WriteCompile(JsonWriter& out, const Metadata& m) {
   out.EndObject();
 }
 
+void WriteGpu(JsonWriter& out, const std::optional<Gpu>& gpu) {
+  if (!gpu) {
+    out.Null();
+    return;
+  }
+  out.StartObject();
+  out.Key("capability");
+  out.String(gpu->capability);
+  out.Key("cuda_runtime_version");
+  out.String(gpu->cuda_runtime_version);
+  out.Key("name");
+  out.String(gpu->name);
+  out.Key("total_memory_bytes");
+  out.Int64(gpu->total_memory_bytes);
+  out.EndObject();
+}
+
 void WriteFingerprint(JsonWriter& out, const Metadata& m) {
   out.StartObject();
   out.Key("device_name");
-  out.String(m.device_name);
+  if (m.device_name.empty()) {
+    out.Null();
+  } else {
+    out.String(m.device_name);
+  }
   out.Key("device_type");
   out.String(m.device_type);
   out.Key("gpu");
-  out.Null();
+  WriteGpu(out, m.gpu);
   out.Key("python_version");
   out.Null();
   out.Key("targets");
@@ -163,6 +188,25 @@ std::string ReadDynamic(const Fields& compile) {
   return compile.Bool("dynamic") ? "true" : "false";
 }
 
+std::optional<Gpu> ReadGpu(const Fields& fingerprint) {
+  if (fingerprint.Member("gpu").IsNull()) return std::nullopt;
+  const Fields gpu = fingerprint.Object("gpu");
+  return Gpu{.name = gpu.Text("name"),
+             .capability = gpu.Text("capability"),
+             .total_memory_bytes = gpu.Int("total_memory_bytes"),
+             .cuda_runtime_version = gpu.Text("cuda_runtime_version")};
+}
+
+std::string Describe(const Gpu& gpu) {
+  return fmt::format("{} (capability {}, {:.1f} GB)", gpu.name, gpu.capability,
+                     static_cast<double>(gpu.total_memory_bytes) / 1e9);
+}
+
+bool HaveOneInCommon(const std::vector<std::string>& some, const std::vector<std::string>& others) {
+  return std::ranges::any_of(
+      some, [&](const std::string& one) { return std::ranges::find(others, one) != others.end(); });
+}
+
 std::vector<int64_t> ReadLengths(const Fields& warmup) {
   std::vector<int64_t> lengths;
   warmup.Each("prefill_lengths", [&](const Json& item) {
@@ -229,7 +273,8 @@ Metadata ParseMetadata(std::string_view json, std::string_view source) {
   });
   m.timestamp_utc = fingerprint.Text("timestamp_utc");
   m.device_type = fingerprint.Text("device_type");
-  m.device_name = fingerprint.Text("device_name");
+  if (!fingerprint.Member("device_name").IsNull()) m.device_name = fingerprint.Text("device_name");
+  m.gpu = ReadGpu(fingerprint);
   fingerprint.Each("targets", [&](const Json& item) {
     if (!item.IsString()) fingerprint.Fail("targets", "holds something that is no string");
     m.targets.emplace_back(item.GetString(), item.GetStringLength());
@@ -260,6 +305,12 @@ std::vector<std::string> Mismatches(const Metadata& built, const Metadata& run) 
     compare("model_id", built.model_id, run.model_id);
   }
   compare("device_type", built.device_type, run.device_type);
+  // Any card of a target runs what was built without one.
+  if (built.gpu && run.gpu) compare("gpu", Describe(*built.gpu), Describe(*run.gpu));
+  if (!run.targets.empty() && !HaveOneInCommon(built.targets, run.targets)) {
+    compare("targets", fmt::format("{}", fmt::join(built.targets, ",")),
+            fmt::format("{}", fmt::join(run.targets, ",")));
+  }
   compare("dtype", built.dtype, run.dtype);
   compare("compile mode", built.mode, run.mode);
   compare("dynamic", built.dynamic, run.dynamic);

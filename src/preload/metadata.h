@@ -19,6 +19,16 @@ struct WarmupTiming {
   double seconds = 0;
 };
 
+// The card that something was built or runs on.
+struct Gpu {
+  std::string name;
+  std::string capability;  // "9.0"
+  int64_t total_memory_bytes = 0;
+  std::string cuda_runtime_version;  // of the driver's interface: "13.0"
+
+  bool operator==(const Gpu&) const = default;
+};
+
 struct Metadata {
   std::string model_id;
   // compile
@@ -34,8 +44,9 @@ struct Metadata {
   std::vector<WarmupTiming> timings;
   // runtime_fingerprint
   std::string timestamp_utc;
-  std::string device_type;  // "cpu"
-  std::string device_name;
+  std::string device_type;  // "cpu", "cuda": what it was built for
+  std::string device_name;  // empty, null in the file: built where there is no such device
+  std::optional<Gpu> gpu;   // null in the file: not on a card
   std::vector<std::string> targets;
   std::map<std::string, std::string> versions;  // preheat, abi, compiler
   // cache_info, cache_bytes

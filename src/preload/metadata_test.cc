@@ -77,6 +77,50 @@ TEST(Metadata, EachDifferingFactorIsALine) {
                                                      "compile mode: built max-autotune, this run default"));
 }
 
+Gpu Card(const std::string& name, const std::string& capability) {
+  return {.name = name,
+          .capability = capability,
+          .total_memory_bytes = 85'000'000'000,
+          .cuda_runtime_version = "13.0"};
+}
+
+TEST(Metadata, ACardReadsBackAndNoneIsNull) {
+  Metadata metadata = Sample();
+  EXPECT_THAT(ToJson(metadata), HasSubstr("\"gpu\": null"));
+  metadata.gpu = Card("A card", "9.0");
+  const std::string json = ToJson(metadata);
+  EXPECT_THAT(json, HasSubstr("\"gpu\": {\n      \"capability\": \"9.0\","));
+  EXPECT_EQ(ParseMetadata(json, "m.json").gpu, metadata.gpu);
+  metadata.device_name.clear();
+  EXPECT_THAT(ToJson(metadata), HasSubstr("\"device_name\": null"));
+  EXPECT_EQ(ParseMetadata(ToJson(metadata), "m.json").device_name, "");
+}
+
+TEST(Metadata, AnotherDeviceThanBuiltForIsALine) {
+  Metadata built = Sample(), run = Sample();
+  built.device_type = run.device_type = "cuda";
+  built.targets = {"sm_80", "sm_90a"};
+  built.gpu = Card("A card", "9.0");
+  run.targets = {"sm_90a"};
+  run.gpu = Card("A card", "9.0");
+  EXPECT_TRUE(Mismatches(built, run).empty());
+  run.gpu->cuda_runtime_version = "12.4";  // machine code does not depend on it
+  EXPECT_TRUE(Mismatches(built, run).empty());
+  run.gpu = Card("Another card", "8.6");
+  run.targets = {"sm_86"};
+  EXPECT_THAT(Mismatches(built, run),
+              ElementsAre("gpu: built A card (capability 9.0, 85.0 GB), this run Another card (capability "
+                          "8.6, 85.0 GB)",
+                          "targets: built sm_80,sm_90a, this run sm_86"));
+  built.gpu.reset();  // built without a card
+  EXPECT_THAT(Mismatches(built, run), ElementsAre("targets: built sm_80,sm_90a, this run sm_86"));
+  run.device_type = "cpu";
+  run.gpu.reset();
+  run.targets = {"x86-64-v3"};
+  EXPECT_THAT(Mismatches(built, run), ElementsAre("device_type: built cuda, this run cpu",
+                                                  "targets: built sm_80,sm_90a, this run x86-64-v3"));
+}
+
 TEST(Metadata, TheSameModelInAnotherFolderIsTheSame) {
   Metadata run = Sample();
   for (const char* same : {"/srv/models/tiny", "tiny/", "hub/tiny"}) {

@@ -171,6 +171,11 @@ void CudaDevice::MakeCurrent() const {
   (void)driver_.CtxSetCurrent(context_);
 }
 
+std::optional<GpuFacts> CudaDevice::gpu() const {
+  return GpuFacts{.capability = fmt::format("{}.{}", info_.capability / 10, info_.capability % 10),
+                  .driver_version = driver_.VersionText()};
+}
+
 void CudaDevice::CheckTarget(std::string_view target) const {
   const std::vector<std::string> mine = Targets();
   if (std::find(mine.begin(), mine.end(), target) != mine.end()) return;

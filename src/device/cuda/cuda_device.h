@@ -46,6 +46,7 @@ class CudaDevice final : public Device {
   int64_t cache_bytes() const override { return info_.l2_bytes; }
   int threads() const override { return info_.multiprocessors; }
   std::vector<int> ResidentClusters() const override;
+  std::optional<GpuFacts> gpu() const override;
   void CheckTarget(std::string_view target) const override;
   std::unique_ptr<CodeModule> LoadCode(std::span<const std::span<const std::byte>> images) override;
   Buffer Allocate(size_t size_bytes) override;

@@ -136,6 +136,12 @@ void Driver::Check(Result result, const std::string& what) const {
   throw MakeError(ErrorKind::kDevice, "{} failed: {} ({}, {}){}", what, text, name, result, Advice(result));
 }
 
+std::string Driver::VersionText() const {
+  int version = 0;
+  Check(DriverGetVersion(&version), "asking for the NVIDIA driver's version");
+  return cuda::VersionText(version);
+}
+
 const Driver& OpenDriver() {
   const Opened& opened = OpenOnce();
   if (opened.error) throw *opened.error;

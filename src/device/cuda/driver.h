@@ -121,6 +121,8 @@ struct Driver {
   // Throws kDevice: `what` failed, the driver's name for it and its text; kind-specific advice for what users
   // meet.
   void Check(Result result, const std::string& what) const;
+  // Of its interface: "13.0".
+  std::string VersionText() const;
 };
 
 // The machine's driver, opened and initialised once; the library stays open for good. Throws kDevice where

@@ -1,0 +1,103 @@
+// Cards as users meet them: the binaries, on a driver and an NVRTC that are not real (tests/fake_cuda).
+// Kernels do nothing there: what they compute is tested on tests/host_cuda.h's card.
+#include "end_to_end/end_to_end.h"
+
+namespace preheat::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Cuda : public EndToEnd {
+ protected:
+  // A machine with the fake card; `settings`: what is special to it.
+  static Environment Card(const std::string& settings = "") {
+    return {{"LD_LIBRARY_PATH", PREHEAT_FAKE_CUDA},
+            {"PREHEAT_NVRTC", std::string(PREHEAT_FAKE_CUDA) + "/libnvrtc.so"},
+            {"FAKE_CARD", settings},
+            {"CUDA_VISIBLE_DEVICES", std::nullopt}};
+  }
+  static Environment With(Environment environment, const std::string& name,
+                          const std::optional<std::string>& value) {
+    environment.emplace_back(name, value);
+    return environment;
+  }
+
+  Words BuildWords(const std::string& name, const Words& more = {}) const {
+    Words words = {"build",
+                   "--model-id",
+                   TinyModel(),
+                   "--compile-mode",
+                   "default",
+                   "--prefill-lengths",
+                   "32",
+                   "--cache-path",
+                   File(name) + ".bin",
+                   "--metadata-path",
+                   File(name) + ".json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  // COMMAND on what BuildWords(name) built.
+  Words On(const std::string& name, const std::string& command, const Words& more = {}) const {
+    Words words;
+    if (!command.empty()) words.push_back(command);
+    words.insert(words.end(),
+                 {"--model-id", TinyModel(), "--compile-mode", "default", "--cache-path", File(name) + ".bin",
+                  "--metadata-path", File(name) + ".json", "--prompt-ids", "5,6,7", "--max-new-tokens", "3"});
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  rapidjson::Document FingerprintOf(const std::string& name) const {
+    const rapidjson::Document metadata = ParseJson(sys::ReadFile(File(name) + ".json"));
+    rapidjson::Document fingerprint;
+    fingerprint.CopyFrom(metadata["runtime_fingerprint"], fingerprint.GetAllocator());
+    return fingerprint;
+  }
+};
+
+TEST_F(Cuda, BuiltForCardsWithoutOneTheMetadataSaysCudaAndNamesNone) {
+  ExpectDone(Preheat(BuildWords("a", {"--targets", "sm_90a,sm_80"}), Card("cards=0")));
+  const auto made = FingerprintOf("a");
+  EXPECT_EQ(made["device_type"].GetString(), std::string("cuda"));
+  EXPECT_TRUE(made["device_name"].IsNull());
+  EXPECT_TRUE(made["gpu"].IsNull());
+  EXPECT_EQ(made["targets"].Size(), 2u);
+}
+
+TEST_F(Cuda, BuiltOnACardTheMetadataDescribesIt) {
+  ExpectDone(Preheat(BuildWords("a"), Card("memory_bytes=8000000000 version=12040")));
+  const auto made = FingerprintOf("a");
+  EXPECT_EQ(made["device_type"].GetString(), std::string("cuda"));
+  EXPECT_EQ(made["device_name"].GetString(), std::string("Fake card"));
+  ASSERT_TRUE(made["gpu"].IsObject());
+  EXPECT_EQ(made["gpu"]["name"].GetString(), std::string("Fake card"));
+  EXPECT_EQ(made["gpu"]["capability"].GetString(), std::string("9.0"));
+  EXPECT_EQ(made["gpu"]["total_memory_bytes"].GetInt64(), 8'000'000'000);
+  EXPECT_EQ(made["gpu"]["cuda_runtime_version"].GetString(), std::string("12.4"));
+}
+
+TEST_F(Cuda, BuiltForAProcessorOnACardTheMetadataSaysCpu) {
+  ExpectDone(Preheat(BuildWords("a", {"--targets", "x86-64-v3"}), Card()));
+  const auto made = FingerprintOf("a");
+  EXPECT_EQ(made["device_type"].GetString(), std::string("cpu"));
+  EXPECT_TRUE(made["device_name"].IsNull());
+  EXPECT_TRUE(made["gpu"].IsNull());
+}
+
+TEST_F(Cuda, OnAnotherCardRunNamesTheFactors) {
+  ExpectDone(Preheat(BuildWords("a"), Card()));
+  const auto same = Preheat(On("a", "run"), Card("version=13010"));
+  EXPECT_THAT(same.out, Not(HasSubstr("differs")));
+  const auto other = Preheat(On("a", "run"), Card("capability=80 memory_bytes=40000000000"));
+  EXPECT_THAT(other.out, HasSubstr("[run] artifact differs in gpu: built Fake card (capability 9.0, 8.6 GB), "
+                                   "this run Fake card (capability 8.0, 40.0 GB)\n"));
+  EXPECT_THAT(other.out, HasSubstr("[run] artifact differs in targets: built sm_90a, this run sm_80\n"));
+  const auto cpu = Preheat(On("a", "run", {"--device", "cpu"}), Card());
+  ExpectDone(cpu);
+  EXPECT_THAT(cpu.out, HasSubstr("[run] artifact differs in device_type: built cuda, this run cpu\n"));
+}
+
+}  // namespace
+}  // namespace preheat::testing
