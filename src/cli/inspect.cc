@@ -2,39 +2,33 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "artifact/artifact.h"
 #include "base/error.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/engine.h"
 #include "cli/exit_code.h"
 #include "cli/json_text.h"
 #include "cli/options.h"
 #include "program/program.h"
+#include "session/memory_plan.h"
+#include "toolchain/nvrtc.h"
 
 namespace preheat::cli {
 namespace {
 
-// What a program will need besides the weights, at a given context.
-struct MemoryNeeded {
-  int64_t cache_bytes = 0;
-  int64_t activation_bytes = 0;
-};
-
-MemoryNeeded NeededBy(const program::Program& program, int64_t capacity) {
-  const int64_t rows = program.max_rows > 0 ? program.max_rows : capacity;
-  MemoryNeeded needed;
-  needed.cache_bytes = program.layers * (program.kv.key_bytes.Bytes(rows, capacity) +
-                                         program.kv.value_bytes.Bytes(rows, capacity));
-  std::vector<int64_t> slots(static_cast<size_t>(program.slots));
-  for (const program::Buffer& buffer : program.buffers) {
-    int64_t& slot = slots[static_cast<size_t>(buffer.slot)];
-    slot = std::max(slot, buffer.extent.Bytes(rows, capacity));
-  }
-  for (int64_t slot : slots) needed.activation_bytes += slot;
-  return needed;
+session::MemoryPlan PlanFor(const std::vector<program::Program>& programs, int64_t positions) {
+  return session::PlanMemory(programs,
+                             {.capacity = positions, .piece_rows = std::min(Engine::kPieceRows, positions)});
 }
+
+// Sizes in artifacts are bounded so that this many positions overflow nothing.
+constexpr int64_t kMostPositions = int64_t{1} << 24;
 
 // The longest listed prompt and what is generated behind it.
 int64_t TypicalCapacity(const artifact::Purpose& purpose) {
@@ -42,10 +36,62 @@ int64_t TypicalCapacity(const artifact::Purpose& purpose) {
   return prompt + purpose.decode_length;
 }
 
-void PrintText(artifact::Artifact& artifact, const std::string& path) {
+program::Program ReadProgram(artifact::Artifact& artifact, const artifact::ManifestEntry& entry,
+                             const std::string& path) {
+  return program::FromJson(artifact.Get(entry.kind, entry.name)->text(), path);
+}
+
+// What a run with code for a target takes: decode and the hungriest of the prefill programs.
+struct TargetMemory {
+  std::string target;
+  session::MemoryPlan plan;
+
+  // A card takes the weights into its own memory; a CPU reads them as mapped.
+  bool HoldsWeights() const { return toolchain::IsNvrtcTarget(target); }
+  int64_t TotalBytes() const {
+    return static_cast<int64_t>(plan.total_bytes() - (HoldsWeights() ? 0 : plan.weight_bytes));
+  }
+};
+
+std::vector<TargetMemory> MemoryByTarget(artifact::Artifact& artifact, const std::string& path,
+                                         int64_t positions) {
+  std::map<std::string, std::vector<program::Program>> decode, prefill;  // by target
+  for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
+    if (entry.kind != store::EntryKind::kProgram) continue;
+    program::Program program = ReadProgram(artifact, entry, path);
+    const bool decodes = program.kind == program::StepKind::kDecode;
+    if (program.max_rows > positions) continue;  // a prompt of this bucket does not fit
+    (decodes ? decode : prefill)[program.target].push_back(std::move(program));
+  }
+  std::vector<TargetMemory> all;
+  for (const auto& [target, steps] : decode) {
+    TargetMemory memory = {target, PlanFor({steps.front()}, positions)};
+    for (const program::Program& program : prefill[target]) {
+      session::MemoryPlan plan = PlanFor({program, steps.front()}, positions);
+      if (plan.total_bytes() > memory.plan.total_bytes()) memory.plan = std::move(plan);
+    }
+    all.push_back(std::move(memory));
+  }
+  return all;
+}
+
+std::string Size(size_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  return size < 1e9 ? fmt::format("{:.1f} MB", size / 1e6) : fmt::format("{:.2f} GB", size / 1e9);
+}
+
+void PrintMemory(const TargetMemory& memory, int64_t positions) {
+  const session::MemoryPlan& plan = memory.plan;
+  fmt::print("memory for {} at {} positions: weights {}{}, KV cache {}, activations {}, in all {}{}\n",
+             memory.target, positions, Size(plan.weight_bytes), memory.HoldsWeights() ? "" : " as mapped",
+             Size(plan.cache_bytes), Size(plan.activation_bytes()),
+             Size(static_cast<size_t>(memory.TotalBytes())),
+             memory.HoldsWeights() ? " of the card's, beside what its driver takes" : " beside the mapped");
+}
+
+void PrintText(artifact::Artifact& artifact, const std::string& path, int64_t positions) {
   const artifact::Manifest& manifest = artifact.manifest();
   const artifact::Purpose& purpose = manifest.purpose;
-  const int64_t capacity = TypicalCapacity(purpose);
   fmt::print("{}: {} bytes, format {}{}\n", path, artifact.size_bytes(), artifact::kFormatVersion,
              artifact.signature() ? ", signed" : "");
   fmt::print("model: {} (config {})\n", manifest.model.id, manifest.model.config_hash.substr(0, 16));
@@ -56,24 +102,22 @@ void PrintText(artifact::Artifact& artifact, const std::string& path) {
              purpose.cache_implementation);
   for (const auto& [name, version] : manifest.makers.versions) fmt::print("{} {}; ", name, version);
   fmt::print("made with {}\n", fmt::join(manifest.makers.toolchains, "; "));
+  for (const TargetMemory& memory : MemoryByTarget(artifact, path, positions)) PrintMemory(memory, positions);
   for (const artifact::ManifestEntry& entry : manifest.entries) {
     fmt::print("  {:<9} {} {:>8} bytes ({:>7} stored) {} {}\n", store::EntryKindName(entry.kind),
                entry.name.substr(0, 12), entry.size, entry.stored_size, entry.target, entry.Part("step"));
     if (entry.kind != store::EntryKind::kProgram) continue;
-    const auto bytes = artifact.Get(entry.kind, entry.name);
-    const program::Program program = program::FromJson(bytes->text(), path);
-    const MemoryNeeded needed = NeededBy(program, capacity);
-    fmt::print(
-        "            profile {}; regions {}; at {} positions: KV cache {:.1f} MB, activations {:.1f} MB\n",
-        entry.Part("profile"), fmt::join(program::RegionNames(program), " "), capacity,
-        static_cast<double>(needed.cache_bytes) / 1e6, static_cast<double>(needed.activation_bytes) / 1e6);
+    const program::Program program = ReadProgram(artifact, entry, path);
+    const session::MemoryPlan plan = PlanFor({program}, positions);
+    fmt::print("            profile {}; regions {}; at {} positions: KV cache {}, activations {}\n",
+               entry.Part("profile"), fmt::join(program::RegionNames(program), " "), positions,
+               Size(plan.cache_bytes), Size(plan.activation_bytes()));
   }
 }
 
-void PrintJson(artifact::Artifact& artifact, const std::string& path) {
+void PrintJson(artifact::Artifact& artifact, const std::string& path, int64_t positions) {
   const artifact::Manifest& manifest = artifact.manifest();
   const artifact::Purpose& purpose = manifest.purpose;
-  const int64_t capacity = TypicalCapacity(purpose);
   JsonText out;
   out.Begin().Field("path", path).Field("bytes", static_cast<int64_t>(artifact.size_bytes()));
   out.Field("format_version", static_cast<int64_t>(artifact::kFormatVersion))
@@ -90,7 +134,15 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path) {
   out.Key("versions").Begin();
   for (const auto& [name, version] : manifest.makers.versions) out.Field(name, version);
   out.End().Field("toolchains", manifest.makers.toolchains);
-  out.Field("capacity_positions", capacity).Key("entries").BeginList();
+  out.Field("capacity_positions", positions).Key("memory").BeginList();
+  for (const TargetMemory& memory : MemoryByTarget(artifact, path, positions)) {
+    out.Begin().Field("target", memory.target);
+    out.Field("weight_bytes", static_cast<int64_t>(memory.plan.weight_bytes));
+    out.Field("kv_cache_bytes", static_cast<int64_t>(memory.plan.cache_bytes));
+    out.Field("activation_bytes", static_cast<int64_t>(memory.plan.activation_bytes()));
+    out.Field("total_bytes", memory.TotalBytes()).End();
+  }
+  out.EndList().Key("entries").BeginList();
   for (const artifact::ManifestEntry& entry : manifest.entries) {
     out.Begin()
         .Field("kind", store::EntryKindName(entry.kind))
@@ -102,10 +154,10 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path) {
     for (const store::KeyPart& part : entry.parts) out.Field(part.label, part.value);
     out.End();
     if (entry.kind == store::EntryKind::kProgram) {
-      const auto bytes = artifact.Get(entry.kind, entry.name);
-      const program::Program program = program::FromJson(bytes->text(), path);
-      const MemoryNeeded needed = NeededBy(program, capacity);
-      out.Field("kv_cache_bytes", needed.cache_bytes).Field("activation_bytes", needed.activation_bytes);
+      const program::Program program = ReadProgram(artifact, entry, path);
+      const session::MemoryPlan plan = PlanFor({program}, positions);
+      out.Field("kv_cache_bytes", static_cast<int64_t>(plan.cache_bytes));
+      out.Field("activation_bytes", static_cast<int64_t>(plan.activation_bytes()));
       out.Key("regions").BeginList();
       for (const std::string& region : program::RegionNames(program)) out.Value(region);
       out.EndList();
@@ -120,19 +172,29 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path) {
 
 int InspectCommand(const Words& words) {
   std::string path;
+  int64_t positions = 0;
   bool json = false;
   DeviceOptions device;
   Arguments arguments("preheat inspect", "Shows what is in an artifact.");
   arguments.Positional("ARTIFACT", path, "The file");
+  arguments.Count("--positions", positions, 1,
+                  "Prompt and new tokens to say the memory for (default: the longest bucket and the decode "
+                  "length)");
   arguments.Flag("--json", json, "Print one JSON document");
   AddDeviceOptions(arguments, device);
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return kExitDone;
   ApplyDeviceOptions(device);
   artifact::Artifact artifact = artifact::Artifact::Open(path);
+  if (positions == 0)
+    positions = std::clamp<int64_t>(TypicalCapacity(artifact.manifest().purpose), 1, kMostPositions);
+  if (positions > kMostPositions) {
+    throw base::MakeError(base::ErrorKind::kInvalidArgument, "--positions {}: at most {}", positions,
+                          kMostPositions);
+  }
   if (json) {
-    PrintJson(artifact, path);
+    PrintJson(artifact, path, positions);
   } else {
-    PrintText(artifact, path);
+    PrintText(artifact, path, positions);
   }
   return kExitDone;
 }

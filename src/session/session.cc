@@ -16,21 +16,7 @@ namespace {
 using base::ErrorKind;
 using base::MakeError;
 
-constexpr size_t kAlignment = 4096;  // slots and layers begin on a page: no kernel shares a line with another
 constexpr int64_t kRotaryBlock = 64;  // positions of the rotary table that are made at once
-
-size_t AlignUp(size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// The most tokens that a step of `program` is given.
-int64_t MostRows(const program::Program& program, const SessionOptions& options) {
-  return program.max_rows > 0 ? program.max_rows : std::max<int64_t>(1, options.piece_rows);
-}
-
-int64_t MostLogitRows(const program::Program& program, const SessionOptions& options) {
-  return program.logit_rows == program::LogitRows::kAll ? MostRows(program, options) : 1;
-}
 
 void CheckAgreement(const std::vector<program::Program>& programs) {
   const program::Program& first = programs.front();
@@ -89,10 +75,10 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
   };
   Addresses addresses = {
       .activations = activations_.data(),
-      .slot_offsets = slot_offsets_,
+      .slot_offsets = plan_.slot_offsets,
       .cache = cache_.data(),
       .layer_cache_bytes = cache_.size() / static_cast<size_t>(std::max<int64_t>(1, layers_)),
-      .key_bytes = AlignUp(static_cast<size_t>(kv_.key_bytes.Bytes(0, capacity_))),
+      .key_bytes = plan_.key_bytes,
       .rotary = rotary_.data(),
       .ids = ids_.data(),
       .state = reinterpret_cast<ph_state*>(state_block_.data()),
@@ -104,7 +90,7 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
         scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(launch.scratch_bytes));
       }
     }
-    addresses.own = AllocateOwn(program);
+    addresses.own = AllocateOwn(programs_.size());
     const int64_t most_rows = MostRows(program, options_);
     programs_.push_back(
         std::make_unique<BoundProgram>(std::move(program), most_rows, device_, addresses, bindings, kernel));
@@ -121,50 +107,21 @@ void Session::Allocate(const std::vector<program::Program>& programs) {
   vocab_size_ = first.vocab_size;
   layers_ = first.layers;
   rotary_table_ = first.rotary;
-  const int64_t block = kv_.position_block;
-  capacity_ = (std::max<int64_t>(1, options_.capacity) + block - 1) / block * block;
-
-  // A slot is as big as its biggest tenant in any program.
-  std::vector<size_t> slot_bytes;
-  int64_t most_rows = 1;
-  int64_t most_logit_rows = 1;
-  for (const program::Program& program : programs) {
-    const int64_t rows = MostRows(program, options_);
-    most_rows = std::max(most_rows, rows);
-    most_logit_rows = std::max(most_logit_rows, MostLogitRows(program, options_));
-    slot_bytes.resize(std::max(slot_bytes.size(), static_cast<size_t>(program.slots)));
-    for (const program::Buffer& buffer : program.buffers) {
-      if (buffer.slot == program::kOwnSlot) continue;
-      size_t& bytes = slot_bytes[static_cast<size_t>(buffer.slot)];
-      bytes = std::max(bytes, static_cast<size_t>(buffer.extent.Bytes(rows, capacity_)));
-    }
-  }
-  size_t activation_bytes = 0;
-  for (size_t bytes : slot_bytes) {
-    slot_offsets_.push_back(activation_bytes);
-    activation_bytes += AlignUp(bytes);
-  }
-
-  const size_t key_bytes = AlignUp(static_cast<size_t>(kv_.key_bytes.Bytes(0, capacity_)));
-  const size_t value_bytes = AlignUp(static_cast<size_t>(kv_.value_bytes.Bytes(0, capacity_)));
-  activations_ = device_.Allocate(std::max<size_t>(1, activation_bytes));
-  cache_ = device_.Allocate(std::max<size_t>(1, static_cast<size_t>(layers_) * (key_bytes + value_bytes)));
-  rotary_ = device_.Allocate(std::max<size_t>(
-      1, static_cast<size_t>(capacity_) * 2 * rotary_table_.inv_freq.size() * sizeof(float)));
-  ids_ = device_.Allocate(static_cast<size_t>(most_rows) * sizeof(int32_t));
-  state_block_ = device_.Allocate(sizeof(ph_state));
-  logits_ = device_.Allocate(static_cast<size_t>(most_logit_rows * vocab_size_) * sizeof(float));
+  plan_ = PlanMemory(programs, options_);
+  capacity_ = plan_.capacity;
+  activations_ = device_.Allocate(plan_.arena_bytes);
+  cache_ = device_.Allocate(plan_.cache_bytes);
+  rotary_ = device_.Allocate(plan_.rotary_bytes);
+  ids_ = device_.Allocate(plan_.ids_bytes);
+  state_block_ = device_.Allocate(plan_.state_bytes);
+  logits_ = device_.Allocate(plan_.logits_bytes);
 }
 
-// Memory of the buffers that share theirs with none; null for the others.
-std::vector<std::byte*> Session::AllocateOwn(const program::Program& program) {
-  std::vector<std::byte*> own(program.buffers.size(), nullptr);
-  for (size_t i = 0; i < own.size(); ++i) {
-    const program::Buffer& buffer = program.buffers[i];
-    if (buffer.slot != program::kOwnSlot) continue;
-    const int64_t bytes = buffer.extent.Bytes(MostRows(program, options_), capacity_);
-    own_.push_back(device_.Allocate(std::max<size_t>(1, static_cast<size_t>(bytes))));
-    own[i] = own_.back().data();
+// Memory of the program's buffers that share theirs with none; null for the others.
+std::vector<std::byte*> Session::AllocateOwn(size_t program) {
+  std::vector<std::byte*> own;
+  for (const size_t bytes : plan_.own_bytes[program]) {
+    own.push_back(bytes == 0 ? nullptr : own_.emplace_back(device_.Allocate(bytes)).data());
   }
   return own;
 }
@@ -369,8 +326,7 @@ int64_t Session::cache_bytes() const {
 }
 
 int64_t Session::activation_bytes() const {
-  return static_cast<int64_t>(activations_.size() + rotary_.size() + ids_.size() + state_block_.size() +
-                              logits_.size());
+  return static_cast<int64_t>(plan_.activation_bytes());
 }
 
 }  // namespace preheat::session

@@ -12,6 +12,7 @@
 
 #include "device/device.h"
 #include "program/program.h"
+#include "session/memory_plan.h"
 #include "session/step_runner.h"
 
 namespace preheat::session {
@@ -28,12 +29,6 @@ struct Bindings {
   std::function<void()> check_step = nullptr;
   // Before the first step: returns when the weights are where they were promised. May be empty.
   std::function<void()> await_weights = nullptr;
-};
-
-struct SessionOptions {
-  int64_t capacity = 0;  // positions in the KV cache; rounded up to the layout's block
-  // The longest prompt piece given to a program of any length: longer prompts run in pieces.
-  int64_t piece_rows = 512;
 };
 
 class BoundProgram;
@@ -60,7 +55,7 @@ class Session final : public StepRunner {
   // token is 0.
   void Resume(int64_t length);
 
-  // Bytes beyond the mapped weights: activations, tables, KV cache, logits.
+  // Bytes beyond the weights: KV cache; activations, tables, logits.
   int64_t cache_bytes() const;
   int64_t activation_bytes() const;
 
@@ -79,7 +74,7 @@ class Session final : public StepRunner {
   void WriteState(Report report);
   int32_t TokenOf(int32_t steps);
   void Allocate(const std::vector<program::Program>& programs);
-  std::vector<std::byte*> AllocateOwn(const program::Program& program);
+  std::vector<std::byte*> AllocateOwn(size_t program);
   void ExtendRotary(int64_t positions);
 
   device::Device& device_;
@@ -89,6 +84,7 @@ class Session final : public StepRunner {
   std::unique_ptr<device::CodeModule> code_;
   std::vector<std::unique_ptr<BoundProgram>> programs_;
 
+  MemoryPlan plan_;
   int64_t capacity_ = 0;
   int64_t length_ = 0;
   int64_t vocab_size_ = 0;
@@ -97,7 +93,6 @@ class Session final : public StepRunner {
   ph_state state_{};        // as the device's is when its steps are done, the token apart
 
   device::Buffer activations_;
-  std::vector<size_t> slot_offsets_;
   std::vector<device::Buffer> own_;  // buffers that share their memory with none
   device::Buffer cache_;             // [layers][keys, then values]
   device::Buffer rotary_;            // f32 [capacity, 2, half]

@@ -99,5 +99,36 @@ TEST_F(Cuda, OnAnotherCardRunNamesTheFactors) {
   EXPECT_THAT(cpu.out, HasSubstr("[run] artifact differs in device_type: built cuda, this run cpu\n"));
 }
 
+TEST_F(Cuda, InspectSaysWhatARunWillTakeOfTheCard) {
+  ExpectDone(Preheat(BuildWords("a", {"--targets", "sm_90a,x86-64-v3"}), Card("cards=0")));
+  const auto text = Preheat({"inspect", File("a.bin"), "--positions", "1000"});
+  ExpectDone(text);
+  EXPECT_THAT(text.out, HasSubstr("memory for sm_90a at 1000 positions: weights "));
+  EXPECT_THAT(text.out, HasSubstr(" of the card's, beside what its driver takes\n"));
+  EXPECT_THAT(text.out, HasSubstr("memory for x86-64-v3 at 1000 positions: weights "));
+
+  const auto memory_of = [&](const Words& more) {
+    Words words = {"inspect", File("a.bin"), "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return ParseJson(Preheat(words).out);
+  };
+  const auto typical = memory_of({});
+  EXPECT_EQ(typical["capacity_positions"].GetInt64(), 32 + 128);
+  const auto longer = memory_of({"--positions", "1600"});
+  ASSERT_EQ(longer["memory"].Size(), 2u);
+  const auto& card = longer["memory"][0];
+  EXPECT_EQ(card["target"].GetString(), std::string("sm_90a"));
+  EXPECT_EQ(card["kv_cache_bytes"].GetInt64(), 10 * typical["memory"][0]["kv_cache_bytes"].GetInt64());
+  EXPECT_EQ(card["total_bytes"].GetInt64(), card["weight_bytes"].GetInt64() +
+                                                card["kv_cache_bytes"].GetInt64() +
+                                                card["activation_bytes"].GetInt64());
+  // A CPU reads the weights as mapped.
+  const auto& cpu = longer["memory"][1];
+  EXPECT_EQ(cpu["weight_bytes"].GetInt64(), card["weight_bytes"].GetInt64());
+  EXPECT_EQ(cpu["total_bytes"].GetInt64(),
+            cpu["kv_cache_bytes"].GetInt64() + cpu["activation_bytes"].GetInt64());
+  ExpectError(Preheat({"inspect", File("a.bin"), "--positions", "99999999999"}), 2, {"at most 16777216"});
+}
+
 }  // namespace
 }  // namespace preheat::testing
