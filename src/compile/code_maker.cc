@@ -1,6 +1,6 @@
 #include "compile/code_maker.h"
 
-#include <map>
+#include <algorithm>
 #include <utility>
 
 #include "abi/kernel_abi.h"
@@ -33,12 +33,27 @@ store::Key CodeMaker::KeyOf(const std::string& text) {
       .Build();
 }
 
+// A compile entry: the code's hash, then, on lines of its own, what the compiler reported.
 std::optional<std::string> CodeMaker::FindCode(const store::Key& key) {
   const auto entry = store_.Get(EntryKind::kCompile, key.name());
   if (!entry) return std::nullopt;
-  std::string hash(entry->text());
+  const std::string_view text = entry->text();
+  const size_t end = std::min(text.find('\n'), text.size());
+  std::string hash(text.substr(0, end));
   if (!store_.Get(EntryKind::kCode, hash)) return std::nullopt;
+  KeepReport(hash, text.substr(end));
   return hash;
+}
+
+void CodeMaker::KeepReport(const std::string& hash, std::string_view report) {
+  auto kernels = toolchain::ParseResources(report);
+  if (!kernels.empty()) resources_[hash] = std::move(kernels);
+}
+
+const std::vector<toolchain::KernelResources>& CodeMaker::ResourcesOf(const std::string& hash) const {
+  static const std::vector<toolchain::KernelResources> none;
+  const auto found = resources_.find(hash);
+  return found == resources_.end() ? none : found->second;
 }
 
 std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
@@ -64,7 +79,8 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
     // Kept as they come: who stops a long build goes on from there.
     const auto keep = [&](size_t i, const toolchain::CompiledUnit& unit) {
       const std::string hash = store_.PutCode(unit.image);
-      store_.Put(EntryKind::kCompile, keys[i], hash);
+      store_.Put(EntryKind::kCompile, keys[i], unit.report.empty() ? hash : hash + "\n" + unit.report);
+      KeepReport(hash, unit.report);
       hashes[units[i].source] = hash;
       progress.SetNote(unit.name);
       progress.Advance();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,6 +11,7 @@
 
 #include "store/store.h"
 #include "toolchain/compiler.h"
+#include "toolchain/nvrtc.h"
 
 namespace preheat::compile {
 
@@ -30,6 +32,9 @@ class CodeMaker {
   // ToolFailed.
   std::vector<std::string> Make(std::span<const Source> sources);
 
+  // What the compiler said of the kernels in code that was made or found here; empty where it said nothing.
+  const std::vector<toolchain::KernelResources>& ResourcesOf(const std::string& hash) const;
+
   int64_t compiled() const { return compiled_; }
   int64_t found() const { return found_; }
   double seconds() const { return seconds_; }
@@ -40,12 +45,14 @@ class CodeMaker {
   const toolchain::Compiler& Compiler();
   store::Key KeyOf(const std::string& text);
   std::optional<std::string> FindCode(const store::Key& key);
+  void KeepReport(const std::string& hash, std::string_view report);
 
   store::Store& store_;
   std::string target_;
   int jobs_;
   const toolchain::Compiler* compiler_;
   std::unique_ptr<toolchain::Compiler> found_compiler_;
+  std::map<std::string, std::vector<toolchain::KernelResources>> resources_;  // by hash of the code
   int64_t compiled_ = 0;
   int64_t found_ = 0;
   double seconds_ = 0;

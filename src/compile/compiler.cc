@@ -152,6 +152,10 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       for (const RegionUnit::Place& place : unit.launches) {
         program.segments[place.segment].launches[place.launch].code = hashes[source];
       }
+      for (RegionResources& kernel : ResourcesOf(draft, unit, hashes[source])) {
+        draft.dump->Resources(kernel);
+        report_.resources.push_back(std::move(kernel));
+      }
       ++source;
     }
     program.toolchain = code_.Identity();
@@ -167,6 +171,20 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
   report_.machine_code_seconds = code_.seconds();
   report_.tune_seconds = schedules_.seconds();
   return programs;
+}
+
+std::vector<RegionResources> Compiler::ResourcesOf(const Draft& draft, const RegionUnit& unit,
+                                                   const std::string& hash) {
+  std::vector<RegionResources> all;
+  for (const toolchain::KernelResources& kernel : code_.ResourcesOf(hash)) {
+    RegionResources& resources =
+        all.emplace_back(RegionResources{draft.step.Name(), unit.region, unit.node, kernel});
+    for (const RegionUnit::Place& place : unit.launches) {
+      const program::Launch& launch = draft.lowered.program.segments[place.segment].launches[place.launch];
+      if (launch.entry == kernel.entry) resources.launch_shared_bytes = launch.blocks.shared_bytes;
+    }
+  }
+  return all;
 }
 
 void Compiler::Store(const StepSpec& step, const program::Program& program) {

@@ -23,6 +23,7 @@
 #include "preload/program_key.h"
 #include "store/store.h"
 #include "tensor/dtype.h"
+#include "toolchain/nvrtc.h"
 
 namespace preheat::compile {
 
@@ -49,11 +50,21 @@ struct StepTiming {
   double capture_seconds = 0;  // capture, passes, lowering
 };
 
+// What a kernel takes of a card.
+struct RegionResources {
+  std::string step;
+  std::string region;
+  ir::NodeId node = ir::kNoNode;
+  toolchain::KernelResources kernel;
+  int64_t launch_shared_bytes = 0;  // that its launch asks for, beside what its text declares
+};
+
 struct CompileReport {
   std::vector<StepTiming> steps;
   double machine_code_seconds = 0;  // the compiler's processes, all steps together, candidates included
   double tune_seconds = 0;          // measuring candidates, their compiling included
   std::vector<std::string> graph_breaks;
+  std::vector<RegionResources> resources;  // of all kernels of which the compiler said something: NVRTC's
 };
 
 class Compiler {
@@ -76,6 +87,9 @@ class Compiler {
                                                       const ir::Graph& graph) const;
   Draft Prepare(const preload::StepSpec& step);
   ir::Graph Capture(const preload::StepSpec& step, Dump& dump);
+  // Of one region's code.
+  std::vector<RegionResources> ResourcesOf(const Draft& draft, const RegionUnit& unit,
+                                           const std::string& hash);
   void Store(const preload::StepSpec& step, const program::Program& program);
 
   store::Store& store_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "compile/compiler.h"
 #include "sys/files.h"
 
 namespace preheat::compile {
@@ -30,6 +31,15 @@ void Dump::Schedule(const std::string& region, const std::string& schedule, cons
   if (!enabled()) return;
   schedules_ += fmt::format("{}: {}\n  {}\n", region, schedule, reason);
   sys::WriteFileAtomic(folder_ + "/schedules.txt", schedules_);
+}
+
+void Dump::Resources(const RegionResources& kernel) {
+  if (!enabled()) return;
+  resources_ +=
+      fmt::format("{}.{} {}: {} registers, {} bytes spilled, shared memory {} bytes and {} by launch\n",
+                  kernel.region, kernel.node, kernel.kernel.entry, kernel.kernel.registers,
+                  kernel.kernel.spill_bytes, kernel.kernel.shared_bytes, kernel.launch_shared_bytes);
+  sys::WriteFileAtomic(folder_ + "/resources.txt", resources_);
 }
 
 void Dump::Program(const program::Program& program) {

@@ -3,6 +3,7 @@
 //   DIR/STEP/00_captured.ir, NN_PASS.ir     the graph as captured, and after each pass that changed it
 //   DIR/STEP/REGION.NODE.cc                 generated source
 //   DIR/STEP/schedules.txt                  the schedule of each region, and why it was chosen
+//   DIR/STEP/resources.txt                  what kernels take of a card: registers, spills, shared memory
 //   DIR/STEP/program.json                   the program
 #pragma once
 
@@ -14,6 +15,8 @@
 
 namespace preheat::compile {
 
+struct RegionResources;
+
 // One step's folder. With an empty `folder` it writes nothing.
 class Dump {
  public:
@@ -23,12 +26,14 @@ class Dump {
   void Graph(std::string_view pass, std::string_view before, std::string_view after);
   void Units(const std::vector<RegionUnit>& units);
   void Schedule(const std::string& region, const std::string& schedule, const std::string& reason);
+  void Resources(const RegionResources& kernel);
   void Program(const program::Program& program);
 
  private:
   std::string folder_;
   int graphs_ = 0;
   std::string schedules_;
+  std::string resources_;
 };
 
 }  // namespace preheat::compile

@@ -99,6 +99,17 @@ TEST_F(Cuda, OnAnotherCardRunNamesTheFactors) {
   EXPECT_THAT(cpu.out, HasSubstr("[run] artifact differs in device_type: built cuda, this run cpu\n"));
 }
 
+TEST_F(Cuda, DumpShowsWhatKernelsTakeAlsoOfCodeThatTheStoreHolds) {
+  for (const char* dump : {"first", "second"}) {
+    const auto result =
+        Preheat(BuildWords("a", {"--targets", "sm_80", "--dump", File(dump)}), Card("cards=0"));
+    ExpectDone(result);
+    const std::string resources = sys::ReadFile(File(dump) + "/sm_80/decode/resources.txt");
+    EXPECT_THAT(resources, HasSubstr("matmul: 40 registers, 0 bytes spilled, shared memory 128 bytes and "));
+    EXPECT_THAT(resources, HasSubstr("attention: 40 registers"));
+  }
+}
+
 TEST_F(Cuda, InspectSaysWhatARunWillTakeOfTheCard) {
   ExpectDone(Preheat(BuildWords("a", {"--targets", "sm_90a,x86-64-v3"}), Card("cards=0")));
   const auto text = Preheat({"inspect", File("a.bin"), "--positions", "1000"});
