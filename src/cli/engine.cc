@@ -274,8 +274,7 @@ void Engine::MakeCompiledRunner() {
   preload::CompileFunction compile;
   if (!request_.generation.forbid_compile && backends_.compile) compile = backends_.compile(context);
   if (!compile && artifact_) CheckArtifactFits();
-  preload::Provision provision =
-      preload::ProvideForBestTarget(chain, family_, Targets(), plan_.steps, compile, counters_);
+  preload::Provision provision = Provide(chain, compile);
   facts_.target = provision.family.target;
 
   session::Bindings bindings = MakeBindings(chain);
@@ -284,6 +283,25 @@ void Engine::MakeCompiledRunner() {
       *device_, std::move(provision.programs), bindings,
       session::SessionOptions{.capacity = Capacity(),
                               .piece_rows = std::min(kPieceRows, static_cast<int64_t>(prompt_.size()))});
+}
+
+// Where the artifact has nothing for this device, that is why something was to be compiled at all.
+preload::Provision Engine::Provide(store::EntrySource& source, const preload::CompileFunction& compile) {
+  try {
+    return preload::ProvideForBestTarget(source, family_, Targets(), plan_.steps, compile, counters_);
+  } catch (const base::Error& error) {
+    if (!artifact_ || HasCodeForDevice()) throw;
+    throw error.WithContext(fmt::format("{} is for {}, and {} runs {}", request_.shared.cache_path,
+                                        fmt::join(artifact_->manifest().purpose.targets, ", "),
+                                        device_->name(), fmt::join(device_->Targets(), ", ")));
+  }
+}
+
+bool Engine::HasCodeForDevice() const {
+  const std::vector<std::string> mine = device_->Targets();
+  return std::ranges::any_of(artifact_->manifest().purpose.targets, [&](const std::string& target) {
+    return std::find(mine.begin(), mine.end(), target) != mine.end();
+  });
 }
 
 // What this machine runs and the user allows, best first.
@@ -310,16 +328,13 @@ void Engine::CheckArtifactFits() const {
         "{}: made for another model ({}): its shapes are not those of {}; build an artifact for this model",
         request_.shared.cache_path, manifest.model.id, request_.shared.model_id);
   }
+  if (HasCodeForDevice()) return;
   const std::vector<std::string> mine = device_->Targets();
-  const auto& theirs = manifest.purpose.targets;
-  const bool any = std::any_of(theirs.begin(), theirs.end(), [&](const std::string& target) {
-    return std::find(mine.begin(), mine.end(), target) != mine.end();
-  });
-  if (any) return;
-  throw MakeError(ErrorKind::kIncompatible,
-                  "{}: made for {}, but this processor ({}) runs {}; build with --targets {}",
-                  request_.shared.cache_path, fmt::join(theirs, ", "), device_->name(), fmt::join(mine, ", "),
-                  mine.front());
+  if (mine.empty()) Targets();  // throws
+  throw MakeError(
+      ErrorKind::kIncompatible, "{}: made for {}, but this {} ({}) runs {}; build with --targets {}",
+      request_.shared.cache_path, fmt::join(manifest.purpose.targets, ", "),
+      device_->gpu() ? "card" : "processor", device_->name(), fmt::join(mine, ", "), mine.front());
 }
 
 session::Bindings Engine::MakeBindings(store::EntrySource& source) {

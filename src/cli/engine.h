@@ -118,7 +118,9 @@ class Engine {
   void CheckLengths() const;
   std::vector<store::EntrySource*> Sources();
   std::vector<std::string> Targets() const;
+  bool HasCodeForDevice() const;
   void CheckArtifactFits() const;
+  preload::Provision Provide(store::EntrySource& source, const preload::CompileFunction& compile);
   session::Bindings MakeBindings(store::EntrySource& source);
   int64_t Capacity() const;
 

@@ -18,6 +18,12 @@ std::optional<std::string> GetEnv(const char* name) {
   return std::string(value);
 }
 
+std::optional<std::string> GetEnvAsSet(const char* name) {
+  const char* value = ::getenv(name);
+  if (value == nullptr) return std::nullopt;
+  return std::string(value);
+}
+
 std::string HomeDir() {
   if (auto home = GetEnv("HOME")) return *home;
   passwd entry;

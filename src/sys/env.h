@@ -9,6 +9,8 @@ namespace preheat::sys {
 
 // An empty variable counts as none.
 std::optional<std::string> GetEnv(const char* name);
+// As it is set: an empty variable is an empty text. For those to which that means something.
+std::optional<std::string> GetEnvAsSet(const char* name);
 // HOME, else the user database's; throws kNotFound where neither says.
 std::string HomeDir();
 // "~" and "~/x" with HomeDir() for the tilde; other paths as they are.

@@ -174,6 +174,7 @@ int cuStreamSynchronize(void*) {
   return Alive();
 }
 int cuStreamQuery(void*) {
+  if (Number("lost_while_waited_for", 0) != 0) lost = true;
   return Alive();
 }
 int cuStreamWaitEvent(void*, void*, unsigned) {

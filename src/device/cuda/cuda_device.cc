@@ -90,6 +90,25 @@ cuda::TensorMapSwizzle SwizzleOf(int bytes) {
   return bytes == 128 ? cuda::kSwizzle128 : cuda::kNoSwizzle;
 }
 
+// "0.5 MB", "8.00 GB".
+std::string Size(size_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  return size < 1e9 ? fmt::format("{:.1f} MB", size / 1e6) : fmt::format("{:.2f} GB", size / 1e9);
+}
+
+// The card does not take this process: its compute mode says why.
+[[noreturn]] void ThrowUnavailable(const Driver& driver, cuda::DeviceHandle device, const std::string& id) {
+  int mode = 0;
+  (void)driver.DeviceGetAttribute(&mode, cuda::kComputeMode, device);
+  const char* why =
+      mode == cuda::kProhibited ? "its compute mode is \"prohibited\"; set another with nvidia-smi -c DEFAULT"
+      : mode == cuda::kExclusiveProcess
+          ? "its compute mode is \"exclusive process\", and another process has it; end that one, or "
+            "set the mode with nvidia-smi -c DEFAULT"
+          : "it is busy or has failed; nvidia-smi says what is on it";
+  throw MakeError(ErrorKind::kDevice, "{} takes no process: {}, or use another --device", id, why);
+}
+
 // Frees without knowing the device: the context is the process's, and stays as long as it.
 const Driver* freeing_driver = nullptr;
 
@@ -138,15 +157,18 @@ CudaDevice::CudaDevice(const Driver& driver, int ordinal)
     : driver_(driver), id_(fmt::format("cuda:{}", ordinal)) {
   const std::vector<CudaInfo> all = ListCudaDevices(driver);
   if (ordinal < 0 || static_cast<size_t>(ordinal) >= all.size()) {
-    throw MakeError(ErrorKind::kDevice, "--device {}: there {}; `preheat devices` lists them", id_,
+    throw MakeError(ErrorKind::kDevice, "--device {}: there {}{}; `preheat devices` lists them", id_,
                     all.empty()       ? "is no CUDA device"
                     : all.size() == 1 ? "is only cuda:0"
-                                      : fmt::format("are only cuda:0 to cuda:{}", all.size() - 1));
+                                      : fmt::format("are only cuda:0 to cuda:{}", all.size() - 1),
+                    cuda::WhatHidesCards());
   }
   info_ = all[static_cast<size_t>(ordinal)];
   freeing_driver = &driver;
   driver_.Check(driver_.DeviceGet(&device_, ordinal), "opening " + id_);
-  driver_.Check(driver_.PrimaryCtxRetain(&context_, device_), "opening " + id_);
+  const cuda::Result opened = driver_.PrimaryCtxRetain(&context_, device_);
+  if (opened == cuda::kUnavailable) ThrowUnavailable(driver_, device_, id_);
+  driver_.Check(opened, "opening " + id_);
   MakeCurrent();
   driver_.Check(driver_.StreamCreate(&stream_, cuda::kNonBlockingStream), "making a stream");
   void* memory = nullptr;
@@ -213,10 +235,9 @@ Buffer CudaDevice::AllocateUncleared(size_t size_bytes) {
     (void)driver_.MemGetInfo(&free_bytes, &total_bytes);
     throw MakeError(
         ErrorKind::kDevice,
-        "{}: {:.2f} GB of memory are wanted and {:.2f} of {:.2f} are free; end other processes on the card, "
-        "or use a smaller model or a shorter context",
-        id_, static_cast<double>(size_bytes) / 1e9, static_cast<double>(free_bytes) / 1e9,
-        static_cast<double>(total_bytes) / 1e9);
+        "{}: {} of memory are wanted and {} of {} are free; end other processes on the card, or use a "
+        "smaller model or a shorter context",
+        id_, Size(size_bytes), Size(free_bytes), Size(total_bytes));
   }
   driver_.Check(result, fmt::format("getting {} bytes of memory on {}", size_bytes, id_));
   return Buffer(reinterpret_cast<std::byte*>(address), size_bytes, [](std::byte* memory, size_t) {

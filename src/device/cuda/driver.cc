@@ -4,7 +4,9 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "sys/dynamic_library.h"
+#include "sys/env.h"
 
 namespace preheat::device::cuda {
 namespace {
@@ -24,8 +26,9 @@ const char* Advice(Result result) {
       return "; free memory on the card, or use a smaller model or a shorter context";
     case kNoDevice:
       return "; is a card there, and is CUDA_VISIBLE_DEVICES right?";
-    case 46:  // CUDA_ERROR_DEVICE_UNAVAILABLE
-      return "; another process has the card for itself";
+    case 214:  // CUDA_ERROR_ECC_UNCORRECTABLE
+    case 999:  // CUDA_ERROR_UNKNOWN
+      return "; the card has failed or has gone: see nvidia-smi and the kernel's log";
     case 209:  // CUDA_ERROR_NO_BINARY_FOR_GPU
       return "; build the artifact for this card: --targets with a name that `preheat devices` shows";
     case 700:  // CUDA_ERROR_ILLEGAL_ADDRESS
@@ -100,22 +103,34 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   return driver;
 }
 
-// The driver, or what is wrong; nothing where there is no library at all.
+// The driver, or what is wrong with it.
 struct Opened {
   std::optional<Driver> driver;
   std::optional<base::Error> error;
+  bool there = false;  // a driver and a card, whether or not they can be used
 };
 
 const Opened& OpenOnce() {
   static const Opened opened = [] {
     Opened result;
-    std::string reason;
-    auto library = sys::DynamicLibrary::Open({"libcuda.so.1"}, &reason);
-    if (!library) return result;
-    library->KeepOpen();
     try {
+      std::string reason;
+      auto library = sys::DynamicLibrary::Open({"libcuda.so.1"}, &reason);
+      if (!library) {
+        throw MakeError(ErrorKind::kDevice, "no NVIDIA driver: {}; install the driver, or use --device cpu",
+                        reason);
+      }
+      library->KeepOpen();
+      result.there = true;
       Driver driver = LoadFunctions(*library);
-      driver.Check(driver.Init(0), "starting the NVIDIA driver");
+      const Result started = driver.Init(0);
+      if (started == kNoDevice) {
+        result.there = false;
+        throw MakeError(ErrorKind::kDevice,
+                        "no CUDA device: the NVIDIA driver finds no card{}; use --device cpu",
+                        WhatHidesCards());
+      }
+      driver.Check(started, "starting the NVIDIA driver");
       result.driver = driver;
     } catch (const base::Error& error) {
       result.error = error;
@@ -145,19 +160,28 @@ std::string Driver::VersionText() const {
 const Driver& OpenDriver() {
   const Opened& opened = OpenOnce();
   if (opened.error) throw *opened.error;
-  if (!opened.driver) {
-    throw MakeError(ErrorKind::kDevice,
-                    "no NVIDIA driver: libcuda.so.1 was not found; install the driver, or use --device cpu");
-  }
   return *opened.driver;
 }
 
 const Driver* FindDriver() {
   const Opened& opened = OpenOnce();
-  if (!opened.driver) return nullptr;
+  if (!opened.driver) {
+    static std::once_flag warned;
+    if (opened.there) {
+      std::call_once(warned, [&] { base::Warn("no card is used: {}", opened.error->message()); });
+    }
+    return nullptr;
+  }
   int count = 0;
   const bool any = opened.driver->DeviceGetCount(&count) == kSuccess && count > 0;
   return any ? &*opened.driver : nullptr;
+}
+
+std::string WhatHidesCards() {
+  const auto visible = sys::GetEnvAsSet("CUDA_VISIBLE_DEVICES");
+  if (!visible) return "";
+  return fmt::format("; CUDA_VISIBLE_DEVICES=\"{}\" hides {}: unset it, or let it name the card", *visible,
+                     visible->empty() ? "all of them" : "all others");
 }
 
 }  // namespace preheat::device::cuda

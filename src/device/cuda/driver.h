@@ -13,7 +13,7 @@
 namespace preheat::device::cuda {
 
 using Result = int;  // CUresult
-inline constexpr Result kSuccess = 0, kOutOfMemory = 2, kNoDevice = 100, kNotReady = 600;
+inline constexpr Result kSuccess = 0, kOutOfMemory = 2, kUnavailable = 46, kNoDevice = 100, kNotReady = 600;
 
 using DeviceHandle = int;
 using Address = uint64_t;  // CUdeviceptr
@@ -33,12 +33,13 @@ enum DeviceAttribute : int {
   kCapabilityMinor = 76,
   kSharedPerBlockOptin = 97,
 };
-inline constexpr int kMaxDynamicSharedBytes = 8;    // CU_FUNC_ATTRIBUTE
-inline constexpr unsigned kNonBlockingStream = 1;   // CU_STREAM_NON_BLOCKING
-inline constexpr unsigned kEventWithoutTiming = 2;  // CU_EVENT_DISABLE_TIMING
-inline constexpr unsigned kHostMapped = 2;          // CU_MEMHOSTALLOC_DEVICEMAP
-inline constexpr unsigned kHostPortable = 1;        // CU_MEMHOSTALLOC_PORTABLE
-inline constexpr int kCaptureThreadLocal = 1;       // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+inline constexpr int kProhibited = 2, kExclusiveProcess = 3;  // values of kComputeMode
+inline constexpr int kMaxDynamicSharedBytes = 8;              // CU_FUNC_ATTRIBUTE
+inline constexpr unsigned kNonBlockingStream = 1;             // CU_STREAM_NON_BLOCKING
+inline constexpr unsigned kEventWithoutTiming = 2;            // CU_EVENT_DISABLE_TIMING
+inline constexpr unsigned kHostMapped = 2;                    // CU_MEMHOSTALLOC_DEVICEMAP
+inline constexpr unsigned kHostPortable = 1;                  // CU_MEMHOSTALLOC_PORTABLE
+inline constexpr int kCaptureThreadLocal = 1;                 // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 // As the driver encodes a tensor for the copy engine; aligned to 64 bytes.
 struct alignas(64) TensorMap {
@@ -129,7 +130,10 @@ struct Driver {
 // there is none, where it is older than what we use (its version, and what is needed), or where it does not
 // start.
 const Driver& OpenDriver();
-// As OpenDriver; null where there is no libcuda.so.1 at all, or no card.
+// As OpenDriver; null where there is none or no card, or where it cannot be used, of which it warns once.
 const Driver* FindDriver();
+// "; CUDA_VISIBLE_DEVICES=..." and what follows of it; "" where that variable is not set. It hides cards from
+// the driver, which then says only that there are none.
+std::string WhatHidesCards();
 
 }  // namespace preheat::device::cuda
