@@ -59,6 +59,23 @@ State& TheState() {
   return state;
 }
 
+// Of one process; weights come by several threads.
+struct Held {
+  std::mutex mutex;
+  HostCardUse use;
+  std::map<void*, size_t> sizes;  // of device memory, by address
+};
+
+Held& TheHeld() {
+  static Held held;
+  return held;
+}
+
+void Count(int64_t HostCardUse::*what, int64_t change) {
+  const std::lock_guard<std::mutex> lock(TheHeld().mutex);
+  TheHeld().use.*what += change;
+}
+
 cuda::Result RunLaunch(const RecordedLaunch& recorded) {
   State& state = TheState();
   if (state.gone ||
@@ -126,6 +143,7 @@ cuda::Result ModuleLoadData(cuda::Module* module, const void* image) {
   auto loaded = std::make_unique<LoadedModule>();
   loaded->unit = std::make_unique<codegen::cuda::CudaUnitForTest>(codegen::cuda::CudaUnitForTest::FromBytes(
       {static_cast<const char*>(image) + sizeof(header), header.bytes}));
+  Count(&HostCardUse::modules, 1);
   *module = reinterpret_cast<cuda::Module>(loaded.release());
   return cuda::kSuccess;
 }
@@ -201,16 +219,34 @@ cuda::Driver MakeDriver() {
     if (bytes > TheState().card.memory_bytes) return cuda::kOutOfMemory;
     void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     // What nobody wrote is no number.
-    if (memory != nullptr) std::memset(memory, 0xff, bytes);
+    if (memory != nullptr) {
+      std::memset(memory, 0xff, bytes);
+      const std::lock_guard<std::mutex> lock(TheHeld().mutex);
+      TheHeld().sizes[memory] = bytes;
+      TheHeld().use.bytes += static_cast<int64_t>(bytes);
+      ++TheHeld().use.allocations;
+      ++TheHeld().use.all_allocations;
+    }
     *address = reinterpret_cast<cuda::Address>(memory);
     return memory == nullptr ? cuda::kOutOfMemory : cuda::kSuccess;
   };
   d.MemFree = [](cuda::Address address) {
-    std::free(reinterpret_cast<void*>(address));
+    void* const memory = reinterpret_cast<void*>(address);
+    {
+      const std::lock_guard<std::mutex> lock(TheHeld().mutex);
+      const auto found = TheHeld().sizes.find(memory);
+      if (found == TheHeld().sizes.end()) return kInvalid;
+      TheHeld().use.bytes -= static_cast<int64_t>(found->second);
+      --TheHeld().use.allocations;
+      TheHeld().sizes.erase(found);
+    }
+    std::free(memory);
     return cuda::kSuccess;
   };
   d.MemsetD8Async = [](cuda::Address address, unsigned char value, size_t bytes, cuda::Stream) {
-    std::memset(reinterpret_cast<void*>(address), value, bytes);
+    const int64_t poisoned_from = TheState().card.poisoned_from_bytes;
+    const bool poisoned = value == 0 && poisoned_from >= 0 && static_cast<int64_t>(bytes) >= poisoned_from;
+    std::memset(reinterpret_cast<void*>(address), poisoned ? 0xff : value, bytes);
     return Alive();
   };
   d.MemcpyHtoDAsync = [](cuda::Address to, const void* from, size_t bytes, cuda::Stream) {
@@ -222,10 +258,12 @@ cuda::Driver MakeDriver() {
     return Alive();
   };
   d.MemHostAlloc = [](void** memory, size_t bytes, unsigned) {
+    Count(&HostCardUse::host_allocations, 1);
     *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     return *memory == nullptr ? cuda::kOutOfMemory : cuda::kSuccess;
   };
   d.MemFreeHost = [](void* memory) {
+    Count(&HostCardUse::host_allocations, -1);
     std::free(memory);
     return cuda::kSuccess;
   };
@@ -254,6 +292,7 @@ cuda::Driver MakeDriver() {
   };
   d.ModuleLoadData = ModuleLoadData;
   d.ModuleUnload = [](cuda::Module module) {
+    Count(&HostCardUse::modules, -1);
     delete reinterpret_cast<LoadedModule*>(module);
     return cuda::kSuccess;
   };
@@ -271,6 +310,7 @@ cuda::Driver MakeDriver() {
     return cuda::kSuccess;
   };
   d.GraphInstantiate = [](cuda::GraphExec* exec, cuda::Graph graph, unsigned long long) {
+    Count(&HostCardUse::recordings, 1);
     *exec = reinterpret_cast<cuda::GraphExec>(
         new std::vector<RecordedLaunch>(*reinterpret_cast<std::vector<RecordedLaunch>*>(graph)));
     return cuda::kSuccess;
@@ -282,6 +322,7 @@ cuda::Driver MakeDriver() {
     return cuda::kSuccess;
   };
   d.GraphExecDestroy = [](cuda::GraphExec exec) {
+    Count(&HostCardUse::recordings, -1);
     delete reinterpret_cast<std::vector<RecordedLaunch>*>(exec);
     return cuda::kSuccess;
   };
@@ -297,6 +338,13 @@ cuda::Driver MakeDriver() {
 HostCard& TheHostCard() {
   static HostCard card;
   return card;
+}
+
+HostCardUse UseOfHostCard() {
+  const std::lock_guard<std::mutex> lock(TheHeld().mutex);
+  HostCardUse use = TheHeld().use;
+  use.launches = TheState().launches;
+  return use;
 }
 
 const device::cuda::Driver& HostDriver() {

@@ -18,8 +18,26 @@ struct HostCard {
   uint64_t memory_bytes = uint64_t{1} << 34;
   uint64_t seed = 0;                 // of the order in which threads run
   int64_t launches_until_loss = -1;  // then every call fails as on a card that has gone; -1: never
+  // Memory of at least so many bytes that is to be zeroed gets NaNs instead: what a program reads without
+  // having written it shows. -1: none.
+  int64_t poisoned_from_bytes = -1;
 };
 HostCard& TheHostCard();
+
+// What has been asked of the driver and not been given back, by all devices of this process; launches: by the
+// newest device.
+struct HostCardUse {
+  int64_t allocations = 0;
+  int64_t bytes = 0;
+  int64_t host_allocations = 0;
+  int64_t modules = 0;
+  int64_t recordings = 0;
+  int64_t all_allocations = 0;  // ever, those given back too
+  int64_t launches = 0;
+
+  bool operator==(const HostCardUse&) const = default;
+};
+HostCardUse UseOfHostCard();
 
 // One card, cuda:0. Errors of kernels are launch failures whose text says what was wrong.
 const device::cuda::Driver& HostDriver();

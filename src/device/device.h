@@ -193,7 +193,8 @@ class Device {
   virtual ph_ring* ring_address() { return nullptr; }
   // Waits for all that was run, then sets ring()->count.
   virtual void SetRing(uint32_t count);
-  // Returns when ring()->count is `count`. Throws kDevice where the device failed, or stopped without it.
+  // Returns when ring()->count is at least `count`: the device may be some steps ahead. Throws kDevice where
+  // the device failed, or stopped without it.
   virtual void WaitForRing(uint32_t count);
 };
 

@@ -401,10 +401,14 @@ void CudaDevice::SetRing(uint32_t count) {
 
 // The count is all that is looked at mostly; the driver is asked now and then whether the card still works.
 void CudaDevice::WaitForRing(uint32_t count) {
-  const std::atomic_ref<uint32_t> seen(ring_->count);
+  const std::atomic_ref<uint32_t> reported(ring_->count);
+  // Steps that ran ahead may have reported more by now; the count may wrap.
+  const auto come = [&] {
+    return static_cast<int32_t>(reported.load(std::memory_order_acquire) - count) >= 0;
+  };
   const double start = sys::MonotonicSeconds();
   constexpr int kLooksBetweenQuestions = 4096;
-  for (int look = 1; seen.load(std::memory_order_acquire) != count; ++look) {
+  for (int look = 1; !come(); ++look) {
     if (look % kLooksBetweenQuestions != 0) continue;
     const cuda::Result result = driver_.StreamQuery(stream_);
     if (result == cuda::kNotReady) {
@@ -414,7 +418,7 @@ void CudaDevice::WaitForRing(uint32_t count) {
                       kLongestWaitSeconds);
     }
     driver_.Check(result, "running on the card");
-    if (seen.load(std::memory_order_acquire) == count) return;
+    if (come()) return;
     throw MakeError(ErrorKind::kDevice,
                     "{}: all steps ended and the token did not come; build the artifact again", id_);
   }
