@@ -1,5 +1,5 @@
-// Awkward use of one small model on a card that is this machine: steps that run ahead, a card that goes while
-// it works.
+// Long and awkward use of one small model on a card that is this machine: many requests in a process, every
+// context length, memory that nobody wrote, a card that goes while it works.
 #include "host_cuda.h"
 
 #include <fmt/format.h>
@@ -11,9 +11,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "capture/llama.h"
 #include "checkpoint/synth.h"
+#include "compile/interpreter_runner.h"
 #include "compiled_model.h"
 #include "generate/generator.h"
+#include "session/memory_plan.h"
 #include "sys/env.h"
 #include "sys/files.h"
 
@@ -69,6 +72,49 @@ std::vector<int32_t> Ids(int64_t count, int32_t first = 3) {
   return ids;
 }
 
+TEST_F(HostCardTest, AThousandRequestsGiveTheSameTokensAndTakeNoMore) {
+  TheHostCard().multiprocessors = 1;  // fewer threads of blocks to run in turn
+  const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
+  const HostCardUse before = UseOfHostCard();
+  {
+    const auto model =
+        Compile(checkpoint, {StepSpec::Bucket(1), StepSpec::AnyLength(), StepSpec::Decode()}, 32);
+    // Of one token and of more; the last is cut short where a step has run ahead.
+    const std::vector<std::vector<int32_t>> prompts = {Ids(1), Ids(1, 9), Ids(1, 50), Ids(2, 200)};
+    std::vector<std::vector<int32_t>> first;
+    const auto request = [&](size_t i) {
+      generate::GenerateOptions options = {.max_new_tokens = static_cast<int64_t>(i), .ignore_end = true};
+      options.max_new_tokens = std::max<int64_t>(1, options.max_new_tokens);
+      int taken = 0;
+      options.on_token = [&](int32_t) { ++taken; };
+      if (i == 3) options.cancelled = [&] { return taken == 2; };
+      return generate::Generate(model->session(), prompts[i], options).ids;
+    };
+    for (size_t i = 0; i < prompts.size(); ++i) first.push_back(request(i));
+    EXPECT_EQ(first[2].size(), 2u);
+    EXPECT_EQ(first[3].size(), 2u);
+    HostCardUse use = UseOfHostCard();
+    const session::MemoryPlan plan = session::PlanMemory(model->programs(), {.capacity = 32});
+    // What inspect tells of memory is what was taken; weights lie on multiples of 256 bytes.
+    EXPECT_GE(use.bytes - before.bytes, static_cast<int64_t>(plan.total_bytes()));
+    EXPECT_LT(use.bytes - before.bytes, static_cast<int64_t>(plan.total_bytes()) + 256 * 64);
+    for (int i = 0; i < 1000; ++i) {
+      const size_t which = i % 20 == 19 ? 3 : static_cast<size_t>(i) % 3;
+      ASSERT_EQ(request(which), first[which]) << "request " << i;
+    }
+    HostCardUse after = UseOfHostCard();
+    EXPECT_GT(after.launches, use.launches + 1000);
+    use.launches = after.launches;
+    EXPECT_EQ(after, use);
+  }
+  HostCardUse after = UseOfHostCard();
+  EXPECT_EQ(after.bytes, before.bytes);
+  EXPECT_EQ(after.allocations, before.allocations);
+  EXPECT_EQ(after.host_allocations, before.host_allocations);
+  EXPECT_EQ(after.modules, before.modules);
+  EXPECT_EQ(after.recordings, before.recordings);
+}
+
 // The card may have ended the steps that run ahead before the host looks for the first one's token.
 TEST_F(HostCardTest, TokensOfStepsThatRanAheadAreThoseOfStepsOneByOne) {
   const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
@@ -90,6 +136,98 @@ TEST_F(HostCardTest, TokensOfStepsThatRanAheadAreThoseOfStepsOneByOne) {
   });
   EXPECT_EQ(ahead, one_by_one);
 }
+
+// Lets a model of each length run against one row each of the interpreter's.
+class EveryLength : public HostCardTest, public ::testing::WithParamInterface<tensor::DType> {
+ protected:
+  static constexpr int64_t kLengths = 36;
+  static constexpr int64_t kBuckets[] = {16, 32};
+
+  void Interpret(const Checkpoint& checkpoint) {
+    compile::InterpreterRunner interpreter(
+        checkpoint,
+        capture::CaptureLlama(checkpoint.config(),
+                              {.logit_rows = program::LogitRows::kAll, .weight_dtype = checkpoint.dtype()}),
+        kLengths);
+    interpreter.Prefill(ids_, 0);
+    logits_.assign(interpreter.logits().begin(), interpreter.logits().end());
+    vocab_ = static_cast<size_t>(checkpoint.config().vocab_size);
+    const auto [least, most] = std::ranges::minmax(logits_);
+    // fp32 differs in the order of sums; bf16 keeps 8 bits at each of some ten roundings.
+    bound_ = (most - least) * (checkpoint.dtype() == tensor::DType::kF32 ? 1e-5f : 3e-2f);
+  }
+  // The session has just seen so many positions.
+  void Expect(session::Session& session, int64_t length, const std::string& how) {
+    const std::span row = std::span(logits_).subspan(static_cast<size_t>(length - 1) * vocab_, vocab_);
+    const std::span<const float> ours = session.logits();
+    ASSERT_EQ(ours.size(), vocab_);
+    float gap = 0;
+    for (size_t i = 0; i < vocab_; ++i) {
+      if (!(std::abs(row[i] - ours[i]) <= gap)) gap = std::abs(row[i] - ours[i]);  // a NaN stays
+    }
+    EXPECT_LE(gap, bound_) << how << " of length " << length;
+    // The interpreter's token, but where two are as good as equal.
+    const auto best = std::ranges::max_element(row);
+    const auto token = static_cast<size_t>(session.token());
+    ASSERT_LT(token, vocab_) << how << " of length " << length;
+    EXPECT_LE(*best - row[token], 2 * bound_) << how << " of length " << length;
+    exact_ += best - row.begin() == session.token() ? 1 : 0;
+    ++all_;
+  }
+
+  const std::vector<int32_t> ids_ = Ids(kLengths);
+  std::vector<float> logits_;  // [kLengths, vocab]
+  size_t vocab_ = 0;
+  float bound_ = 0;
+  int exact_ = 0, all_ = 0;
+};
+
+TEST_P(EveryLength, GivesTheInterpretersTokensWhateverLiesInMemory) {
+  const Checkpoint checkpoint = MakeModel(GetParam(), Size::kSmall);
+  Interpret(checkpoint);
+  // Activations, cache, tables and logits begin as NaNs; what must begin as zero is smaller.
+  TheHostCard().poisoned_from_bytes = 1024;
+  const auto model = Compile(
+      checkpoint, {StepSpec::AnyLength(), StepSpec::Decode(), StepSpec::Bucket(16), StepSpec::Bucket(32)},
+      kLengths);
+  for (const program::Program& program : model->programs()) {
+    for (const program::Buffer& buffer : program.buffers) {
+      if (buffer.slot != program::kOwnSlot) continue;
+      EXPECT_LT(buffer.extent.Bytes(kLengths, 48), 1024) << buffer.name;
+    }
+  }
+  session::Session& session = model->session();
+  for (int64_t length = 1; length <= kLengths; ++length) {
+    session.Reset();
+    session.Prefill(std::span(ids_).first(static_cast<size_t>(length)), 0);
+    Expect(session, length, "prefill");
+  }
+  session.Reset();
+  session.Prefill(std::span(ids_).first(1), 0);
+  for (int64_t length = 2; length <= kLengths; ++length) {
+    session.SetToken(ids_[static_cast<size_t>(length - 1)]);
+    session.Decode();
+    Expect(session, length, "decode");
+  }
+  for (const int64_t bucket : kBuckets) {
+    for (const int64_t length : {int64_t{1}, bucket / 2 + 1, bucket - 1, bucket}) {
+      session.Reset();
+      session.Prefill(std::span(ids_).first(static_cast<size_t>(length)), bucket);
+      Expect(session, length, "bucket " + std::to_string(bucket));
+      session.SetToken(ids_[static_cast<size_t>(length)]);
+      session.Decode();  // the position after the prompt lies in the bucket's padding
+      Expect(session, length + 1, "decode after bucket " + std::to_string(bucket));
+    }
+    session.Reset();  // one more than the bucket holds: a further piece, at a past that is not 0
+    session.Prefill(std::span(ids_).first(static_cast<size_t>(bucket)), bucket);
+    session.Prefill(std::span(ids_).subspan(static_cast<size_t>(bucket), 1), 0);
+    Expect(session, bucket + 1, "a piece after bucket " + std::to_string(bucket));
+  }
+  EXPECT_GE(exact_, all_ * (GetParam() == tensor::DType::kF32 ? 100 : 90) / 100);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EveryLength, ::testing::Values(tensor::DType::kBf16, tensor::DType::kF32),
+                         [](const auto& subject) { return std::string(tensor::ShortName(subject.param)); });
 
 TEST_F(HostCardTest, ACardThatGoesIsAnErrorAndTheNextDeviceWorks) {
   const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
