@@ -28,7 +28,7 @@ namespace cuda = device::cuda;
 using codegen::cuda::HostKernel;
 using codegen::cuda::HostLaunch;
 
-constexpr cuda::Result kInvalid = 1, kInvalidImage = 200, kNotFound = 500, kLaunchFailed = 719, kGone = 999;
+constexpr cuda::Result kInvalid = 1, kNotFound = 500, kLaunchFailed = 719, kGone = 999;
 
 // Machine code of the host's compiler behind the number of its bytes, which a driver is not told.
 struct HostImage {
