@@ -58,10 +58,11 @@ TEST_P(GoldenHostCard, PrefillAndDecodeStayWithinTheBounds) {
       decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
     }
     std::vector<int32_t> tokens = {last.session().token()};
-    while (tokens.size() < std::min(kTokens, prompt.greedy_fp32.tokens.size())) {
-      last.session().Decode();
-      tokens.push_back(last.session().token());
-    }
+    const size_t wanted = std::min(kTokens, prompt.greedy_fp32.tokens.size());
+    last.session().DecodeUntil(static_cast<int64_t>(wanted) - 1, [&](int32_t token) {
+      tokens.push_back(token);
+      return tokens.size() < wanted;
+    });
     decode.AddTokens(prompt, tokens);
   }
   EXPECT_EQ(prefill.Failures(), "");
