@@ -1,7 +1,5 @@
 #include "toolchain/nvrtc.h"
 
-#include <glob.h>
-
 #include <algorithm>
 #include <charconv>
 #include <utility>
@@ -9,7 +7,7 @@
 #include "base/error.h"
 #include "sys/clock.h"
 #include "sys/code_image.h"
-#include "sys/env.h"
+#include "toolchain/cuda_library.h"
 #include "toolchain/unit_jobs.h"
 
 namespace preheat::toolchain {
@@ -20,42 +18,6 @@ using base::MakeError;
 
 constexpr int kOldestMajor = 12;  // the first with all of our targets' instructions
 constexpr size_t kShownLines = 30;
-
-std::vector<std::string> Glob(const std::string& pattern) {
-  glob_t found{};
-  std::vector<std::string> paths;
-  if (::glob(pattern.c_str(), 0, nullptr, &found) == 0)
-    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
-  ::globfree(&found);
-  // Newer versions sort last.
-  std::reverse(paths.begin(), paths.end());
-  return paths;
-}
-
-// Files and sonames, the likeliest first.
-std::vector<std::string> Candidates() {
-  if (const auto named = sys::GetEnv("PREHEAT_NVRTC")) return {*named};
-  std::vector<std::string> names = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
-  std::vector<std::string> folders;
-  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
-    if (const auto home = sys::GetEnv(variable)) folders.push_back(*home + "/lib64");
-  }
-  folders.insert(folders.end(), {"/usr/local/cuda*/lib64", "/usr/local/cuda*/targets/x86_64-linux/lib"});
-  // pip: nvidia/cuda_nvrtc/lib (CUDA 12), nvidia/cu13/lib (CUDA 13).
-  for (const char* root : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    if (const auto prefix = sys::GetEnv(root))
-      folders.push_back(*prefix + "/lib/python3*/site-packages/nvidia/*/lib");
-  }
-  if (const auto home = sys::GetEnv("HOME")) {
-    folders.push_back(*home + "/.local/lib/python3*/site-packages/nvidia/*/lib");
-  }
-  folders.insert(folders.end(), {"/usr/local/lib/python3*/*-packages/nvidia/*/lib",
-                                 "/usr/lib/python3*/*-packages/nvidia/*/lib"});
-  for (const std::string& folder : folders) {
-    for (std::string& path : Glob(folder + "/libnvrtc.so*")) names.push_back(std::move(path));
-  }
-  return names;
-}
 
 // The number after `label` in `line`; 0 where there is none.
 int64_t NumberBefore(std::string_view line, std::string_view label) {
@@ -124,7 +86,7 @@ Nvrtc::Nvrtc(sys::DynamicLibrary library, std::shared_ptr<const Functions> funct
 
 Nvrtc Nvrtc::Find() {
   std::string reason;
-  auto library = sys::DynamicLibrary::Open(Candidates(), &reason);
+  auto library = sys::DynamicLibrary::Open(CudaLibraryNames("PREHEAT_NVRTC", "libnvrtc"), &reason);
   if (!library) {
     throw MakeError(
         ErrorKind::kNotFound,

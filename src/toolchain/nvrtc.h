@@ -1,9 +1,9 @@
 // NVIDIA's run-time compiler as a Compiler: CUDA C++ text in, a cubin for one architecture out. It needs no
 // GPU, so that any machine can compile for any card.
 //
-// The library is opened at run time, from the first place that has it: $PREHEAT_NVRTC (the file), the
-// loader's own search, CUDA toolkits under /usr/local and $CUDA_HOME, and the packages that pip installs. Its
-// interface is that of NVRTC's manual; the few functions used have been the same since CUDA 11.2.
+// The library is opened at run time, from the first place that has it: $PREHEAT_NVRTC (the file), or where
+// cuda_library.h looks. Its interface is that of NVRTC's manual; the few functions used have been the same
+// since CUDA 11.2.
 //
 // Thread-safe after construction: units are compiled side by side.
 #pragma once
