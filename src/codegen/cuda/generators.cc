@@ -1,6 +1,7 @@
 #include "codegen/cuda/generators.h"
 
 #include "codegen/cuda/attention.h"
+#include "codegen/cuda/elementwise.h"
 #include "codegen/cuda/matmul.h"
 #include "codegen/cuda/row_ops.h"
 #include "codegen/cuda/sample.h"
@@ -39,6 +40,13 @@ Generator CudaGeneratorOf(ir::Op op) {
       return {cuda::row_ops::CanCompile, NoSchedule, NoCandidates, WithoutSchedule<cuda::row_ops::Generate>};
     case Op::kSample:
       return {cuda::sample::CanCompile, NoSchedule, NoCandidates, WithoutSchedule<cuda::sample::Generate>};
+    case Op::kAdd:
+    case Op::kMul:
+    case Op::kSilu:
+    case Op::kRotary:
+    case Op::kAppend:
+      return {cuda::elementwise::CanCompile, NoSchedule, NoCandidates,
+              WithoutSchedule<cuda::elementwise::Generate>};
     // Decode's attention is split inside its region.
     case Op::kSplitAttention:
     // Operands, names of another region's result, and what passes must have fused into a region.
@@ -48,11 +56,6 @@ Generator CudaGeneratorOf(ir::Op op) {
     case Op::kCarry:
     case Op::kAppendedCache:
     case Op::kLinear:
-    case Op::kRotary:
-    case Op::kAppend:
-    case Op::kAdd:
-    case Op::kMul:
-    case Op::kSilu:
     case Op::kProbe:
       return {};
   }

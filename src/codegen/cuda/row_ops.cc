@@ -50,19 +50,23 @@ KERNEL(rms_norm, kThreads, 1, ph_gpu_args) {
   const WeightElement* const weight = Operand<const WeightElement>(&args, 1);
   ResultElement* const to = Operand<ResultElement>(&args, 2) + row * kResultStride;
   float* const sums = (float*)SharedMemory();
-  float squares = 0;
-  NO_UNROLL for (int d = ThreadIndex(); d < kWidth; d += kThreads) {
-    const float x = GetDependent(from + d);
-    squares = FusedMultiplyAdd(x, x, squares);
+  constexpr int kEach = ((int)kWidth + kThreads - 1) / kThreads;
+  float x[kEach];
+  UNROLL for (int i = 0; i < kEach; ++i) {
+    const int d = ThreadIndex() + i * kThreads;
+    x[i] = d < kWidth ? GetDependent(from + d) : 0.0f;
   }
+  float squares = 0;
+  UNROLL for (int i = 0; i < kEach; ++i) squares = FusedMultiplyAdd(x[i], x[i], squares);
   squares = WarpSum(squares);
   if (Lane() == 0) sums[ThreadIndex() / 32] = squares;
   SyncBlock();
   float total = 0;
   UNROLL for (int i = 0; i < kThreads / 32; ++i) total += sums[i];
   const float scale = Rsqrt(total / kWidth + kEps);
-  NO_UNROLL for (int d = ThreadIndex(); d < kWidth; d += kThreads) {
-    Put(to + d, Multiply(Multiply(GetDependent(from + d), scale), Get(weight + d)));
+  UNROLL for (int i = 0; i < kEach; ++i) {
+    const int d = ThreadIndex() + i * kThreads;
+    if (d < kWidth) Put(to + d, Multiply(Multiply(x[i], scale), Get(weight + d)));
   }
 }
 )text";
