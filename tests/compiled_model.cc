@@ -88,7 +88,7 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
       .library =
           [](const std::string& library, const std::string& entry) {
             static const eager::Module module = eager::Module::Open();
-            return module.Resolve(library, entry);
+            return device::Kernel{.host = module.Resolve(library, entry)};
           },
       .await_weights = [this] { weights_->Wait(); }};
   session_ = std::make_unique<session::Session>(*device_, programs_, bindings,

@@ -3,8 +3,12 @@
 #include <memory>
 #include <utility>
 
+#include "base/error.h"
 #include "capture/llama.h"
+#include "compile/card_eager.h"
 #include "compile/interpreter_runner.h"
+#include "eager/card_matmul.h"
+#include "eager/cublaslt.h"
 #include "eager/lower.h"
 #include "eager/module.h"
 
@@ -27,7 +31,43 @@ preload::CompileFunction MakeCompile(const BackendContext& context) {
   };
 }
 
+// On a card: its own products and kernels (compile/card_eager.h).
+Backends::Library MakeCardEager(const BackendContext& context) {
+  const tensor::DType weights = context.checkpoint.dtype();
+  if (context.dtype != weights) {
+    throw base::MakeError(base::ErrorKind::kUnsupported,
+                          "--dtype {} with --execution eager on {}: the checkpoint holds {}, and a card's "
+                          "library multiplies that as it is; use --dtype auto, or --device cpu",
+                          tensor::Name(context.dtype), context.device.id(), tensor::Name(weights));
+  }
+  const std::vector<std::string> targets = context.device.Targets();
+  if (targets.empty()) {
+    throw base::MakeError(base::ErrorKind::kIncompatible,
+                          "{} ({}): it runs none of the targets that preheat compiles for",
+                          context.device.name(), context.device.id());
+  }
+  auto matmul = std::make_shared<eager::CardMatmul>(eager::OpenCublasLt(), context.device);
+  Backends::Library library;
+  compile::CardEager made = compile::MakeCardEager(context.store, {.config = context.checkpoint.config(),
+                                                                   .dtype = weights,
+                                                                   .target = targets.front(),
+                                                                   .logit_rows = context.logit_rows});
+  library.programs = std::move(made.programs);
+  if (made.compiled > 0) {
+    library.notes.push_back(fmt::format(
+        "eager: {} small kernels for {} were compiled first, which took {:.2f} s; later runs find "
+        "them in the cache folder",
+        made.compiled, targets.front(), made.compile_seconds));
+  }
+  library.resolve = [matmul](const std::string& name, const std::string& entry) {
+    return matmul->Resolve(name, entry);
+  };
+  library.release = [matmul] {};  // lives as long as the programs
+  return library;
+}
+
 Backends::Library MakeEager(const BackendContext& context) {
+  if (context.device.library_stream() != nullptr) return MakeCardEager(context);
   auto module = std::make_shared<eager::Module>(eager::Module::Open());
   module->SetThreads(context.threads);
   const tensor::DType weights = context.checkpoint.dtype();
@@ -42,7 +82,7 @@ Backends::Library MakeEager(const BackendContext& context) {
   library.programs.push_back(
       eager::LowerEager(graph, {.name = "decode", .max_rows = 1, .activations = activations}));
   library.resolve = [module](const std::string& name, const std::string& entry) {
-    return module->Resolve(name, entry);
+    return device::Kernel{.host = module->Resolve(name, entry)};
   };
   library.check_step = [module] { module->ThrowIfFailed(); };
   library.release = [module] { module->ReleaseWeights(); };
@@ -58,11 +98,11 @@ std::unique_ptr<session::StepRunner> MakeInterpreter(const BackendContext& conte
 }
 
 // The module is opened only if a program really has a break.
-std::function<ph_kernel(const std::string&, const std::string&)> MakeBreaks(const BackendContext&) {
+std::function<device::Kernel(const std::string&, const std::string&)> MakeBreaks(const BackendContext&) {
   auto module = std::make_shared<std::optional<eager::Module>>();
   return [module](const std::string& library, const std::string& entry) {
     if (!*module) module->emplace(eager::Module::Open());
-    return (*module)->Resolve(library, entry);
+    return device::Kernel{.host = (*module)->Resolve(library, entry)};
   };
 }
 

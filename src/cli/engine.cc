@@ -197,14 +197,15 @@ int64_t Engine::Capacity() const {
 // A card's driver takes a third of a second: it starts before all else.
 void Engine::StartDevice() {
   // Library kernels have threads of their own: ours would only be in their way.
-  const bool compiled = request_.generation.execution == "compiled";
+  const bool interpreter = request_.generation.execution == "interpreter";
   const bool library = request_.generation.execution == "eager";
   const int threads = library ? 1 : static_cast<int>(request_.shared.device.threads);
   std::string spec = request_.shared.device.device;
-  if (!compiled && spec == "auto") spec = "cpu";
-  if (!compiled && spec != "cpu") {
-    throw MakeError(ErrorKind::kUnsupported, "--execution {}: not on {} yet; use --device cpu",
-                    request_.generation.execution, spec);
+  if (interpreter && spec == "auto") spec = "cpu";
+  if (interpreter && spec != "cpu") {
+    throw MakeError(ErrorKind::kUnsupported,
+                    "--execution interpreter: the reference runs on the CPU, not on {}; use --device cpu",
+                    spec);
   }
   device_task_ =
       std::async(std::launch::async, [spec, threads] { return device::Open(spec, {.threads = threads}); });
@@ -248,6 +249,7 @@ void Engine::MakeRunner() {
   bindings.library = library.resolve;
   bindings.check_step = library.check_step;
   release_library_ = library.release;
+  notes_.insert(notes_.end(), library.notes.begin(), library.notes.end());
   runner_ = std::make_unique<session::Session>(
       *device_, std::move(library.programs), bindings,
       session::SessionOptions{.capacity = Capacity(), .piece_rows = static_cast<int64_t>(prompt_.size())});
@@ -353,7 +355,7 @@ session::Bindings Engine::MakeBindings(store::EntrySource& source) {
                 held_.push_back(std::move(*entry));
                 return held_.back().span();
               },
-          .library = [](const std::string& library, const std::string& entry) -> ph_kernel {
+          .library = [](const std::string& library, const std::string& entry) -> device::Kernel {
             throw MakeError(ErrorKind::kUnsupported, "the program calls {} of library {}, which is not there",
                             entry, library);
           },

@@ -45,13 +45,14 @@ struct Backends {
   // Programs of library calls, and the bindings of their kernels.
   struct Library {
     std::vector<program::Program> programs;
-    std::function<ph_kernel(const std::string& library, const std::string& entry)> resolve;
+    std::function<device::Kernel(const std::string& library, const std::string& entry)> resolve;
     std::function<void()> check_step;
     std::function<void()> release;  // before the checkpoint is unmapped
+    std::vector<std::string> notes;
   };
   std::function<Library(const BackendContext&)> eager;
   // Kernels for graph breaks inside compiled programs.
-  std::function<std::function<ph_kernel(const std::string&, const std::string&)>(const BackendContext&)>
+  std::function<std::function<device::Kernel(const std::string&, const std::string&)>(const BackendContext&)>
       breaks;
   std::function<std::unique_ptr<session::StepRunner>(const BackendContext&, int64_t capacity)> interpreter;
 };

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "codegen/buffers.h"
+#include "eager/kernel_table.h"
 #include "eager/lower.h"
 #include "ir/printer.h"
 #include "passes/plan_memory.h"
@@ -215,7 +216,9 @@ class Lowering {
       if (next != block.nodes.end()) {
         shape.next_product = *next;
       } else if (block.repeats()) {
-        shape.next_product = *std::find_if(block.nodes.begin(), block.nodes.end(), is_product);
+        const auto first = std::find_if(block.nodes.begin(), here, is_product);
+        if (first == here) continue;  // a library's products
+        shape.next_product = *first;
         shape.in_next_round = true;
       }
     }
@@ -225,13 +228,14 @@ class Lowering {
   void LowerBreak(NodeId id) {
     const std::string text =
         fmt::format("{} : {}", ir::Info(graph_[id].op).text, ir::ToText(graph_[id].type));
-    auto launch = eager::LowerBreak(graph_, id, [&](NodeId value) {
+    const char* library = options_.target.IsCuda() ? eager::kCardLibraryName : eager::kLibraryName;
+    auto launch = eager::LowerBreak(graph_, id, library, [&](NodeId value) {
       const ir::Type& type = graph_[value].type;
-      const bool weight = graph_[value].op == Op::kWeight;
+      const bool dense = graph_[value].op == Op::kWeight || value == graph_.logits;
       return eager::Place{
           .operand = OperandOf(value, value == id ? Operand::Access::kWrite : Operand::Access::kRead),
           .dtype = type.dtype,
-          .stride = weight ? type.shape.back().size : codegen::RowStride(type)};
+          .stride = dense ? type.shape.back().size : codegen::RowStride(type)};
     });
     if (!launch) {
       throw MakeError(ErrorKind::kUnsupported,

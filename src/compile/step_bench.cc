@@ -49,7 +49,7 @@ std::unique_ptr<session::Session> StepBench::Open(std::vector<program::Program> 
             held_.push_back(std::move(*entry));
             return held_.back().span();
           },
-      .library = [](const std::string&, const std::string&) -> ph_kernel { return nullptr; }};
+      .library = [](const std::string&, const std::string&) { return device::Kernel{}; }};
   return std::make_unique<session::Session>(
       device_, std::move(programs), bindings,
       session::SessionOptions{.capacity = capacity, .piece_rows = capacity});

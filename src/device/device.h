@@ -27,7 +27,7 @@ namespace preheat::device {
 // all that a CPU runs).
 struct Kernel {
   ph_kernel host = nullptr;
-  void* device = nullptr;  // the device's own handle
+  void* device = nullptr;  // the device's own handle; beside `host`, on a card: what that is given as scratch
 
   explicit operator bool() const { return host != nullptr || device != nullptr; }
   bool operator==(const Kernel&) const = default;
@@ -182,6 +182,9 @@ class Device {
   virtual void Run(std::span<const Launch> launches) = 0;
   // Returns when all that was run is done.
   virtual void Finish() {}
+  // Where a library puts its work, so that it runs in order with launches: of a card, the driver's stream.
+  // Null where launches are calls.
+  virtual void* library_stream() { return nullptr; }
 
   // A device whose steps run ahead of the host: it reports tokens through a ring, and a recorded decode step
   // can be run again without the host's looking at it.

@@ -31,8 +31,9 @@
 
 namespace preheat::eager {
 
-inline constexpr char kLibraryName[] = "eager";   // in "library:eager"
-inline constexpr int64_t kDescriptorNumbers = 4;  // dtype, rows, columns, stride
-inline constexpr uint32_t kModuleVersion = 1;     // of this page; PH_ABI_VERSION is checked besides
+inline constexpr char kLibraryName[] = "eager";         // in "library:eager"
+inline constexpr char kCardLibraryName[] = "cublaslt";  // on a card: linear and linear_bias alone
+inline constexpr int64_t kDescriptorNumbers = 4;        // dtype, rows, columns, stride
+inline constexpr uint32_t kModuleVersion = 1;           // of this page; PH_ABI_VERSION is checked besides
 
 }  // namespace preheat::eager

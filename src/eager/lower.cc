@@ -269,10 +269,11 @@ class Lowering {
 
 // `place` is asked for each operand in turn.
 template <typename PlaceFunction>
-program::Launch BuildLaunch(const ir::Graph& graph, const Operation& operation, PlaceFunction place) {
+program::Launch BuildLaunch(const ir::Graph& graph, const Operation& operation, std::string_view library,
+                            PlaceFunction place) {
   program::Launch launch;
   launch.region = operation.entry;
-  launch.code = std::string("library:") + kLibraryName;
+  launch.code = std::string(program::kLibraryPrefix) + std::string(library);
   launch.entry = operation.entry;
   for (const OperationOperand& wanted : operation.operands) {
     const Place where = place(wanted);
@@ -294,7 +295,8 @@ program::Launch BuildLaunch(const ir::Graph& graph, const Operation& operation, 
 }
 
 program::Launch Lowering::MakeLaunch(const Operation& operation, const ir::Graph& graph) {
-  return BuildLaunch(graph, operation, [this](const OperationOperand& wanted) { return PlaceOf(wanted); });
+  return BuildLaunch(graph, operation, kLibraryName,
+                     [this](const OperationOperand& wanted) { return PlaceOf(wanted); });
 }
 
 }  // namespace
@@ -307,15 +309,16 @@ program::Program LowerEager(const ir::Graph& captured, const LowerOptions& optio
   return Lowering(captured, options).Run();
 }
 
-std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId node,
+std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId node, std::string_view library,
                                           const std::function<Place(ir::NodeId)>& place) {
   if (IsSource(graph[node].op)) return std::nullopt;
+  if (library == kCardLibraryName && graph[node].op != ir::Op::kLinear) return std::nullopt;
   const auto operation = OperationOf(graph, node);
   if (!operation) return std::nullopt;
   for (const OperationOperand& operand : operation->operands) {
     if (operand.kind == Kind::kKeyCache || operand.kind == Kind::kValueCache) return std::nullopt;
   }
-  return BuildLaunch(graph, *operation, [&](const OperationOperand& wanted) {
+  return BuildLaunch(graph, *operation, library, [&](const OperationOperand& wanted) {
     switch (wanted.kind) {
       case Kind::kIds:
         return Place{{Kind::kIds, 0, wanted.access}, DType::kI32, 1};

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "ir/graph.h"
 #include "program/program.h"
@@ -37,10 +38,11 @@ struct Place {
   int64_t stride = 0;  // elements from row to row
 };
 
-// One operation as a launch inside a compiled program (a graph break): `place` says where its inputs and its
-// result (asked for with the node itself) lie. nullopt where no kernel does it apart from an eager program:
-// operations that touch the KV cache, whose layout is the program's, and those that passes make.
-std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId node,
+// One operation as a launch of `library` (kernel_table.h) inside a program of compiled kernels: `place` says
+// where its inputs and its result (asked for with the node itself) lie. nullopt where the library has no
+// kernel for it apart from an eager program: operations that touch the KV cache, whose layout is the
+// program's, and those that passes make.
+std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId node, std::string_view library,
                                           const std::function<Place(ir::NodeId)>& place);
 
 }  // namespace preheat::eager

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/rope.h"
+#include "eager/kernel_table.h"
 #include "eager/module_for_test.h"
 #include "eager/runner_for_test.h"
 #include "golden.h"
@@ -164,7 +165,7 @@ TEST(LowerBreak, GivesALaunchWithTheProgramsOwnOperands) {
   const ir::Graph graph = LlamaGraph(shape);
   int breaks = 0;
   for (ir::NodeId id = 0; id < static_cast<int>(graph.nodes.size()); ++id) {
-    const auto launch = LowerBreak(graph, id, [](ir::NodeId node) {
+    const auto launch = LowerBreak(graph, id, kLibraryName, [](ir::NodeId node) {
       return Place{.operand = {program::Operand::Kind::kBuffer, node}, .dtype = DType::kF32, .stride = 48};
     });
     const ir::Op op = graph[id].op;

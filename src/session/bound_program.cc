@@ -70,6 +70,7 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
        .tensor_maps = tensor_maps_.back(),
        .link = launch.link});
   records_.push_back(&launch);
+  calls_libraries_ = calls_libraries_ || launch.code.starts_with(program::kLibraryPrefix);
 }
 
 // Kernels only read weights; the operand table has one type for all.

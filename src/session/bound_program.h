@@ -37,6 +37,7 @@ class BoundProgram {
   BoundProgram& operator=(const BoundProgram&) = delete;
 
   const program::Program& program() const { return program_; }
+  bool CallsLibraries() const { return calls_libraries_; }
   // The launches of a step over `rows` tokens after `past` positions; valid until the next call.
   std::span<const device::Launch> Prepare(int64_t rows, int64_t past, int64_t capacity);
   // The launches of every decode step, whose kernels take position and token from the state.
@@ -57,6 +58,7 @@ class BoundProgram {
   std::vector<ph_args> args_;
   std::vector<void*> operands_;
   std::vector<std::vector<device::TensorMap>> tensor_maps_;
+  bool calls_libraries_ = false;
 };
 
 }  // namespace preheat::session

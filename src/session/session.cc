@@ -69,7 +69,7 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
   code_ = std::move(loaded.module);
   const KernelLookup kernel = [&](const program::Launch& launch, const std::string& entry) -> device::Kernel {
     if (launch.code.starts_with(program::kLibraryPrefix)) {
-      return {.host = bindings.library(launch.code.substr(program::kLibraryPrefix.size()), entry)};
+      return bindings.library(launch.code.substr(program::kLibraryPrefix.size()), entry);
     }
     return code_->Entry(loaded.index.at(launch.code), entry);
   };
@@ -232,7 +232,8 @@ void Session::LaunchDecode() {
   CheckRoom(1);
   ExtendRotary(length_ + 1);
   BoundProgram& bound = BoundForDecode();
-  if (!device_.RunsAhead()) {
+  // A library's calls are made anew in each step: operation by operation is what its programs are for.
+  if (!device_.RunsAhead() || bound.CallsLibraries()) {
     device_.Run(bound.Prepare(1, length_, capacity_));
   } else {
     if (!recorded_decode_) recorded_decode_ = device_.Record(bound.PrepareToRecord(capacity_));

@@ -24,7 +24,7 @@ struct Bindings {
   // The code image with this SHA-256; the bytes live until the session is made.
   std::function<std::span<const std::byte>(const std::string& hash)> code;
   // A kernel of a module ("library:NAME").
-  std::function<ph_kernel(const std::string& library, const std::string& entry)> library;
+  std::function<device::Kernel(const std::string& library, const std::string& entry)> library;
   // After each step: throws what went wrong inside a module's kernels, which cannot throw. May be empty.
   std::function<void()> check_step = nullptr;
   // Before the first step: returns when the weights are where they were promised. May be empty.

@@ -75,14 +75,15 @@ class SessionTest : public ::testing::Test {
   std::vector<Call> calls_;
   std::map<std::string, int> weights_ = {{"layers.0.w", 100}, {"layers.1.w", 101}, {"layers.2.w", 102}};
   device::CpuDevice device_{{.threads = 1}};
-  Bindings bindings_ = {.weight = [this](const std::string& name, const program::Weight&) -> const void* {
-                          return &weights_.at(name);
-                        },
-                        .code = nullptr,
-                        .library = [](const std::string& library, const std::string& entry) -> ph_kernel {
-                          EXPECT_EQ(library, "test");
-                          return entry == "layer" ? Layer : Head;
-                        }};
+  Bindings bindings_ = {
+      .weight = [this](const std::string& name, const program::Weight&) -> const void* {
+        return &weights_.at(name);
+      },
+      .code = nullptr,
+      .library = [](const std::string& library, const std::string& entry) -> device::Kernel {
+        EXPECT_EQ(library, "test");
+        return {.host = entry == "layer" ? Layer : Head};
+      }};
   const program::Program decode_ = TestProgram("decode", StepKind::kDecode, 1);
   const program::Program any_ = TestProgram("prefill_any", StepKind::kPrefill, 0);
   const program::Program bucket_ = TestProgram("prefill_8", StepKind::kPrefill, 8);

@@ -121,7 +121,7 @@ TEST_F(CudaErrors, AnArtifactWithoutCodeForThisCard) {
 
 TEST_F(CudaErrors, WhatIsNotOnCardsYet) {
   ExpectError(Preheat(On("a", "run", {"--device", "cuda", "--execution", "interpreter"}), Card()), 2,
-              {"--execution interpreter: not on cuda yet; use --device cpu"});
+              {"--execution interpreter: the reference runs on the CPU, not on cuda; use --device cpu"});
 }
 
 }  // namespace

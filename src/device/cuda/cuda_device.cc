@@ -295,7 +295,7 @@ TensorMap CudaDevice::EncodeTensorMap(const BoxTensor& tensor) const {
 void CudaDevice::Enqueue(const Launch& launch, bool first) {
   if (launch.tiles == 0) return;
   if (launch.kernel.host != nullptr) {  // a library's kernel puts its work into the stream itself
-    launch.kernel.host(launch.args, 0, launch.tiles, nullptr);
+    launch.kernel.host(launch.args, 0, launch.tiles, launch.kernel.device);
     return;
   }
   CHECK(launch.operands <= PH_MOST_OPERANDS && launch.tensor_maps.size() <= kMostTensorMaps);

@@ -57,6 +57,7 @@ class CudaDevice final : public Device {
   void ReserveScratch(size_t) override {}
   void Run(std::span<const Launch> launches) override;
   void Finish() override;
+  void* library_stream() override { return stream_; }
 
   bool RunsAhead() const override { return true; }
   std::unique_ptr<Recording> Record(std::span<const Launch> launches) override;

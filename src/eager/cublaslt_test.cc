@@ -1,0 +1,57 @@
+#include "eager/cublaslt.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "base/error.h"
+
+namespace preheat::eager {
+namespace {
+
+using ::testing::HasSubstr;
+
+// What opening says with the library named so.
+base::Error Complaint(const char* file) {
+  ::setenv("PREHEAT_CUBLASLT", file, 1);
+  try {
+    OpenCublasLt();
+  } catch (const base::Error& error) {
+    ::unsetenv("PREHEAT_CUBLASLT");
+    return error;
+  }
+  ADD_FAILURE() << file << " opened";
+  return base::Error(base::ErrorKind::kIo, "");
+}
+
+TEST(CublasLt, ThatIsNotThereIsSaidWithWhereItWasSought) {
+  const base::Error error = Complaint("/nowhere/libcublasLt.so.13");
+  EXPECT_EQ(error.kind(), base::ErrorKind::kNotFound);
+  EXPECT_THAT(error.message(), HasSubstr("/nowhere/libcublasLt.so.13"));
+  EXPECT_THAT(error.message(), HasSubstr("PREHEAT_CUBLASLT"));
+}
+
+TEST(CublasLt, AnotherLibraryIsRefused) {
+  const base::Error error = Complaint("libm.so.6");
+  EXPECT_EQ(error.kind(), base::ErrorKind::kUnsupported);
+  EXPECT_THAT(error.message(), HasSubstr("libm.so.6: no cuBLASLt that we know"));
+}
+
+TEST(CublasLt, AFailureSaysWhatItWasAndWhatMayBeWrong) {
+  CublasLt table{};
+  table.GetStatusString = [](CublasLt::Status) { return "CUBLAS_STATUS_NOT_INITIALIZED"; };
+  EXPECT_NO_THROW(table.Check(CublasLt::kSuccess, "multiplying"));
+  try {
+    table.Check(CublasLt::kNotInitialized, "starting cuBLASLt");
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kDevice);
+    EXPECT_THAT(error.message(), HasSubstr("starting cuBLASLt failed"));
+    EXPECT_THAT(error.message(), HasSubstr("driver"));
+  }
+}
+
+}  // namespace
+}  // namespace preheat::eager

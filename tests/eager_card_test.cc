@@ -1,0 +1,212 @@
+// Eager execution on a card against transformers, on a card and with a cuBLASLt that are this machine; short
+// prompts, as in golden_host_card_test. With $PREHEAT_TEST_CARD (cuda:0), on that card with the real library.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "compile/card_eager.h"
+#include "device/cuda/cuda_device.h"
+#include "device/open.h"
+#include "eager/card_matmul.h"
+#include "golden.h"
+#include "host_cublaslt.h"
+#include "host_cuda.h"
+#include "session/session.h"
+#include "store/store.h"
+#include "toolchain/nvrtc.h"
+
+namespace preheat::testing {
+namespace {
+
+using checkpoint::Checkpoint;
+using program::LogitRows;
+
+constexpr size_t kLongestPrompt = 5;
+constexpr size_t kTokens = 4;
+
+// "cuda:0" where a person has asked for a card; else null.
+const char* RealCard() {
+  return std::getenv("PREHEAT_TEST_CARD");
+}
+
+std::unique_ptr<device::Device> OpenCard() {
+  if (RealCard() != nullptr) return device::Open(RealCard());
+  TheHostCard() = {};
+  return std::make_unique<device::CudaDevice>(HostDriver(), 0);
+}
+
+const toolchain::Compiler* CardCompiler() {
+  static const HostCudaCompiler host;
+  return RealCard() == nullptr ? &host : nullptr;
+}
+
+class EagerModel {
+ public:
+  EagerModel(const Checkpoint& checkpoint, store::Store& store, LogitRows logit_rows)
+      : device_(OpenCard()),
+        matmul_(RealCard() == nullptr ? HostCublasLt() : eager::OpenCublasLt(), *device_) {
+    std::vector<device::HostTensor> tensors;
+    for (const checkpoint::ExpectedTensor& expected : checkpoint::ExpectedTensors(checkpoint.config())) {
+      tensors.push_back({expected.name, checkpoint.Tensor(expected.name, expected.shape).bytes()});
+    }
+    weights_ = device_->PlaceWeights(std::move(tensors));
+    programs_ = compile::MakeCardEager(store, {.config = checkpoint.config(),
+                                               .dtype = checkpoint.dtype(),
+                                               .target = device_->Targets().front(),
+                                               .logit_rows = logit_rows,
+                                               .compiler = CardCompiler()})
+                    .programs;
+    const session::Bindings bindings = {
+        .weight = [&](const std::string& name, const program::Weight&) { return weights_->Address(name); },
+        .code =
+            [&](const std::string& hash) {
+              held_.push_back(std::move(*store.Get(store::EntryKind::kCode, hash)));
+              return held_.back().span();
+            },
+        .library = [&](const std::string& library,
+                       const std::string& entry) { return matmul_.Resolve(library, entry); },
+        .await_weights = [this] { weights_->Wait(); }};
+    session_ = std::make_unique<session::Session>(*device_, programs_, bindings,
+                                                  session::SessionOptions{.capacity = 64});
+  }
+
+  session::Session& session() { return *session_; }
+  const std::vector<program::Program>& programs() const { return programs_; }
+
+ private:
+  std::unique_ptr<device::Device> device_;
+  eager::CardMatmul matmul_;
+  std::unique_ptr<device::Weights> weights_;
+  std::vector<program::Program> programs_;
+  std::vector<store::EntryBytes> held_;
+  std::unique_ptr<session::Session> session_;
+};
+
+class EagerCard : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (RealCard() == nullptr && !HostCardRuns())
+      GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+  }
+  static size_t LongestPrompt() { return RealCard() == nullptr ? kLongestPrompt : 1000; }
+};
+
+TEST_P(EagerCard, PrefillAndDecodeStayWithinTheBounds) {
+  const GoldenCase golden = ReadGoldenCase(GetParam());
+  const Checkpoint checkpoint = Checkpoint::Open(golden.model_folder);
+  store::Store store = store::Store::InMemory();
+  EagerModel all(checkpoint, store, LogitRows::kAll);
+  GoldenCheck prefill(golden, GoldenCheck::BoundFor(checkpoint.dtype()));
+  GoldenCheck decode(golden, GoldenCheck::BoundFor(checkpoint.dtype()));
+  for (const GoldenPrompt& prompt : golden.prompts) {
+    if (prompt.ids.size() > std::min<size_t>(LongestPrompt(), 60)) continue;
+    all.session().Reset();
+    all.session().Prefill(prompt.ids, 0);
+    prefill.AddRows(prompt, all.session().logits(), 0);
+  }
+  EagerModel last(checkpoint, store, LogitRows::kLast);
+  for (const GoldenPrompt& prompt : golden.prompts) {
+    if (prompt.ids.size() > std::min<size_t>(LongestPrompt(), 32)) continue;
+    // All but the first by decode, then tokens of the program's own choice, which run ahead of the host.
+    last.session().Reset();
+    last.session().Prefill(std::span(prompt.ids).first(1), 0);
+    decode.AddRows(prompt, last.session().logits(), 0);
+    for (size_t i = 1; i < prompt.ids.size(); ++i) {
+      last.session().SetToken(prompt.ids[i]);
+      last.session().Decode();
+      decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
+    }
+    std::vector<int32_t> tokens = {last.session().token()};
+    const size_t wanted = std::min(kTokens, prompt.greedy_fp32.tokens.size());
+    last.session().DecodeUntil(static_cast<int64_t>(wanted) - 1, [&](int32_t token) {
+      tokens.push_back(token);
+      return tokens.size() < wanted;
+    });
+    decode.AddTokens(prompt, tokens);
+  }
+  EXPECT_EQ(prefill.Failures(), "");
+  EXPECT_EQ(decode.Failures(), "");
+}
+
+// One launch an operation, as on a CPU: nothing is fused.
+TEST(EagerCardPrograms, EachOperationIsALaunchAndEachProductACall) {
+  const GoldenCase golden = ReadGoldenCase("bias_bf16");
+  const Checkpoint checkpoint = Checkpoint::Open(golden.model_folder);
+  store::Store store = store::Store::InMemory();
+  if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+  const HostCudaCompiler compiler;
+  const compile::CardEagerOptions options = {
+      .config = checkpoint.config(), .dtype = checkpoint.dtype(), .target = "sm_90a", .compiler = &compiler};
+  const compile::CardEager made = compile::MakeCardEager(store, options);
+  EXPECT_GT(made.compiled, 0);
+  EXPECT_EQ(compile::MakeCardEager(store, options).compiled, 0) << "the store has them now";
+  const std::vector<program::Program>& programs = made.programs;
+  ASSERT_EQ(programs.size(), 2u);
+  EXPECT_EQ(programs[0].name, "prefill_any");
+  EXPECT_EQ(programs[1].name, "decode");
+  EXPECT_EQ(programs[1].kv.name, "bf16-rows8");
+  for (const program::Program& program : programs) {
+    std::vector<std::string> layer;
+    for (const program::Segment& segment : program.segments) {
+      for (const program::Launch& launch : segment.launches) {
+        if (segment.repeat > 1) layer.push_back(launch.region);
+        const bool product = launch.region.starts_with("linear");
+        EXPECT_EQ(launch.code == "library:cublaslt", product) << launch.region;
+      }
+    }
+    EXPECT_THAT(layer,
+                ::testing::ElementsAre("rms_norm", "linear_bias", "rotary", "linear_bias", "rotary",
+                                       "linear_bias", "append", "attention", "linear_bias", "add", "rms_norm",
+                                       "linear_bias", "silu", "linear_bias", "mul", "linear_bias", "add"));
+  }
+}
+
+TEST(CardMatmulTest, AsksOncePerShapeAndLeavesNothingBehind) {
+  if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+  const HostCublasLtCalls before = TheCublasLtCalls();
+  TheHostCard() = {};
+  device::CudaDevice device(HostDriver(), 0);
+  {
+    eager::CardMatmul matmul(HostCublasLt(), device);
+    EXPECT_EQ(matmul.Identity(), "cuBLASLt 13.0");
+    // y [rows, 2] = x [rows, 3] weight^T [3, 2], f32, rows of x 4 apart.
+    std::vector<float> y(8), x = {1, 2, 3, 99, 4, 5, 6, 99}, weight = {1, 0, 0, 1, 1, 1};
+    void* operands[] = {y.data(), x.data(), weight.data()};
+    const auto f32 = static_cast<int64_t>(tensor::DType::kF32);
+    const std::vector<int64_t> constants = {f32, 0, 2, 2, f32, 0, 3, 4, f32, 2, 3, 3};
+    ph_args args = {.operands = operands, .constants = constants.data(), .rows = 2};
+    const device::Kernel kernel = matmul.Resolve("cublaslt", "linear");
+    const device::Launch launch = {.kernel = kernel, .args = &args, .operands = 3, .tiles = 1};
+    for (int i = 0; i < 3; ++i) device.Run({&launch, 1});
+    EXPECT_THAT(std::span(y).first(4), ::testing::ElementsAre(1, 6, 4, 15));
+    args.rows = 1;
+    device.Run({&launch, 1});
+    EXPECT_EQ(TheCublasLtCalls().products - before.products, 4);
+    EXPECT_EQ(TheCublasLtCalls().heuristics - before.heuristics, 2);
+    EXPECT_THROW(matmul.Resolve("cublaslt", "probe"), base::Error);
+    EXPECT_THROW(matmul.Resolve("eager", "linear"), base::Error);
+
+    // A bf16 weight with f32 activations is no product of the library's.
+    std::vector<int64_t> mixed = constants;
+    mixed[8] = static_cast<int64_t>(tensor::DType::kBf16);
+    args.constants = mixed.data();
+    EXPECT_THROW(device.Run({&launch, 1}), base::Error);
+  }
+  EXPECT_EQ(TheCublasLtCalls().alive, before.alive);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, EagerCard,
+                         ::testing::Values("bias_bf16", "gqa4_hd128_untied_bf16", "hd_wide_fp16",
+                                           "mha_tied_fp32"),
+                         [](const auto& subject) { return std::string(subject.param); });
+
+}  // namespace
+}  // namespace preheat::testing
