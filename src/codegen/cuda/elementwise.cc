@@ -23,6 +23,7 @@ INLINE int ElementOf(int i) { return (BlockIndex() % kPieces * kEach + i) * kThr
 )text";
 
 constexpr char kBinary[] = R"text(
+  WaitDependencies();
   const AElement* const a = Operand<const AElement>(&args, 0) + row * kAStride;
   const BElement* const b = Operand<const BElement>(&args, 1) + row * kBStride;
   ResultElement* const to = Operand<ResultElement>(&args, 2) + row * kResultStride;
@@ -40,6 +41,7 @@ constexpr char kBinary[] = R"text(
 )text";
 
 constexpr char kSilu[] = R"text(
+  WaitDependencies();
   const AElement* const a = Operand<const AElement>(&args, 0) + row * kAStride;
   ResultElement* const to = Operand<ResultElement>(&args, 1) + row * kResultStride;
   float x[kEach];
@@ -54,10 +56,17 @@ constexpr char kSilu[] = R"text(
 }
 )text";
 
-// An element is a pair of dimensions (d, d + half) of a head, turned together.
+// An element is a pair of dimensions (d, d + half) of a head, turned together. The table is no kernel's: it
+// may be read before the wait.
 constexpr char kRotary[] = R"text(
-  const AElement* const a = Operand<const AElement>(&args, 0) + row * kAStride;
   const float* const turns = Operand<const float>(&args, 1) + (args.past + row) * 2 * kHalf;
+  float c[kEach], s[kEach];
+  UNROLL for (int i = 0; i < kEach; ++i) {
+    c[i] = turns[ElementOf(i) % kHalf];
+    s[i] = turns[kHalf + ElementOf(i) % kHalf];
+  }
+  WaitDependencies();
+  const AElement* const a = Operand<const AElement>(&args, 0) + row * kAStride;
   ResultElement* const to = Operand<ResultElement>(&args, 2) + row * kResultStride;
   float x[kEach], y[kEach];
   UNROLL for (int i = 0; i < kEach; ++i) {
@@ -68,14 +77,14 @@ constexpr char kRotary[] = R"text(
   UNROLL for (int i = 0; i < kEach; ++i) {
     const int pair = ElementOf(i), at = pair / kHalf * 2 * kHalf + pair % kHalf;
     if (pair >= kElements) continue;
-    const float c = turns[pair % kHalf], s = turns[kHalf + pair % kHalf];
-    Put(to + at, FusedMultiplyAdd(x[i], c, -Multiply(y[i], s)));
-    Put(to + at + kHalf, FusedMultiplyAdd(y[i], c, Multiply(x[i], s)));
+    Put(to + at, FusedMultiplyAdd(x[i], c[i], -Multiply(y[i], s[i])));
+    Put(to + at + kHalf, FusedMultiplyAdd(y[i], c[i], Multiply(x[i], s[i])));
   }
 }
 )text";
 
 constexpr char kAppend[] = R"text(
+  WaitDependencies();
   const AElement* const k = Operand<const AElement>(&args, 0) + row * kAStride;
   const BElement* const v = Operand<const BElement>(&args, 1) + row * kBStride;
   CacheElement* const keys = Operand<CacheElement>(&args, 2);
@@ -110,7 +119,7 @@ std::string Opening(std::string_view name, int64_t elements, int64_t pieces) {
   return fmt::format(
       "constexpr int kThreads = {}, kEach = {}, kElements = {}, kPieces = {};\n{}"
       "KERNEL({}, kThreads, 1, ph_gpu_args) {{\n"
-      "  LaunchDependents();\n  const ph_args args = ArgsOf(params);\n  WaitDependencies();\n"
+      "  LaunchDependents();\n  const ph_args args = ArgsOf(params);\n"
       "  const i64 row = BlockIndex() / kPieces;",
       kThreads, kEach, elements, pieces, kOpening, name);
 }
