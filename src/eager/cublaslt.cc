@@ -1,11 +1,8 @@
 #include "eager/cublaslt.h"
 
-#include <fmt/ranges.h>
-
-#include <vector>
-
 #include "base/error.h"
 #include "sys/dynamic_library.h"
+#include "sys/env.h"
 #include "toolchain/cuda_library.h"
 
 namespace preheat::eager {
@@ -23,15 +20,15 @@ size_t Major(size_t version) {
 }
 
 CublasLt Open() {
-  const std::vector<std::string> names = toolchain::CudaLibraryNames(kVariable, "libcublasLt");
   std::string reason;
-  auto library = sys::DynamicLibrary::Open(names, &reason);
+  auto library = sys::DynamicLibrary::Open(toolchain::CudaLibraryNames(kVariable, "libcublasLt"), &reason);
   if (!library) {
-    throw MakeError(ErrorKind::kNotFound,
-                    "eager execution on a card: no cuBLASLt, which multiplies matrices there: install a CUDA "
-                    "toolkit or pip's nvidia-cublas, set {} to its libcublasLt.so, or use --device cpu; "
-                    "looked for {} ({})",
-                    kVariable, fmt::join(names, ", "), reason);
+    throw MakeError(
+        ErrorKind::kNotFound,
+        "eager execution on a card: no cuBLASLt, which multiplies matrices there: install a CUDA "
+        "toolkit or pip's nvidia-cublas, set {} to its libcublasLt.so, or use --device cpu; looked "
+        "in {}: {}",
+        kVariable, sys::GetEnv(kVariable) ? "its file alone" : toolchain::kCudaLibraryPlaces, reason);
   }
   CublasLt table{};
   std::string missing;
