@@ -50,7 +50,8 @@ const toolchain::Compiler* CardCompiler() {
 
 class EagerModel {
  public:
-  EagerModel(const Checkpoint& checkpoint, store::Store& store, LogitRows logit_rows)
+  // dtype: of the arithmetic.
+  EagerModel(const Checkpoint& checkpoint, store::Store& store, tensor::DType dtype, LogitRows logit_rows)
       : device_(OpenCard()),
         matmul_(RealCard() == nullptr ? HostCublasLt() : eager::OpenCublasLt(), *device_) {
     std::vector<device::HostTensor> tensors;
@@ -59,7 +60,8 @@ class EagerModel {
     }
     weights_ = device_->PlaceWeights(std::move(tensors));
     programs_ = compile::MakeCardEager(store, {.config = checkpoint.config(),
-                                               .dtype = checkpoint.dtype(),
+                                               .weight_dtype = checkpoint.dtype(),
+                                               .dtype = dtype,
                                                .target = device_->Targets().front(),
                                                .logit_rows = logit_rows,
                                                .compiler = CardCompiler()})
@@ -79,7 +81,7 @@ class EagerModel {
   }
 
   session::Session& session() { return *session_; }
-  const std::vector<program::Program>& programs() const { return programs_; }
+  int64_t widened_bytes() const { return matmul_.widened_bytes(); }
 
  private:
   std::unique_ptr<device::Device> device_;
@@ -103,7 +105,7 @@ TEST_P(EagerCard, PrefillAndDecodeStayWithinTheBounds) {
   const GoldenCase golden = ReadGoldenCase(GetParam());
   const Checkpoint checkpoint = Checkpoint::Open(golden.model_folder);
   store::Store store = store::Store::InMemory();
-  EagerModel all(checkpoint, store, LogitRows::kAll);
+  EagerModel all(checkpoint, store, checkpoint.dtype(), LogitRows::kAll);
   GoldenCheck prefill(golden, GoldenCheck::BoundFor(checkpoint.dtype()));
   GoldenCheck decode(golden, GoldenCheck::BoundFor(checkpoint.dtype()));
   for (const GoldenPrompt& prompt : golden.prompts) {
@@ -112,7 +114,7 @@ TEST_P(EagerCard, PrefillAndDecodeStayWithinTheBounds) {
     all.session().Prefill(prompt.ids, 0);
     prefill.AddRows(prompt, all.session().logits(), 0);
   }
-  EagerModel last(checkpoint, store, LogitRows::kLast);
+  EagerModel last(checkpoint, store, checkpoint.dtype(), LogitRows::kLast);
   for (const GoldenPrompt& prompt : golden.prompts) {
     if (prompt.ids.size() > std::min<size_t>(LongestPrompt(), 32)) continue;
     // All but the first by decode, then tokens of the program's own choice, which run ahead of the host.
@@ -136,6 +138,28 @@ TEST_P(EagerCard, PrefillAndDecodeStayWithinTheBounds) {
   EXPECT_EQ(decode.Failures(), "");
 }
 
+// Every product in fp32, so within the bound of fp32 weights.
+TEST(EagerCardWidened, NarrowWeightsAreWidenedOnceAndMultipliedExactly) {
+  if (RealCard() == nullptr && !HostCardRuns())
+    GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+  const GoldenCase golden = ReadGoldenCase("bias_bf16");
+  const Checkpoint checkpoint = Checkpoint::Open(golden.model_folder);
+  store::Store store = store::Store::InMemory();
+  EagerModel model(checkpoint, store, tensor::DType::kF32, LogitRows::kAll);
+  GoldenCheck check(golden, GoldenCheck::Bound::kFp32);
+  int64_t widened_bytes = 0;
+  for (const GoldenPrompt& prompt : golden.prompts) {
+    if (prompt.ids.size() > kLongestPrompt) continue;
+    model.session().Reset();
+    model.session().Prefill(prompt.ids, 0);
+    check.AddRows(prompt, model.session().logits(), 0);
+    if (widened_bytes == 0) widened_bytes = model.widened_bytes();
+    EXPECT_EQ(model.widened_bytes(), widened_bytes);
+  }
+  EXPECT_EQ(check.Failures(), "");
+  EXPECT_GT(widened_bytes, 0);
+}
+
 // One launch an operation, as on a CPU: nothing is fused.
 TEST(EagerCardPrograms, EachOperationIsALaunchAndEachProductACall) {
   const GoldenCase golden = ReadGoldenCase("bias_bf16");
@@ -144,7 +168,7 @@ TEST(EagerCardPrograms, EachOperationIsALaunchAndEachProductACall) {
   if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
   const HostCudaCompiler compiler;
   const compile::CardEagerOptions options = {
-      .config = checkpoint.config(), .dtype = checkpoint.dtype(), .target = "sm_90a", .compiler = &compiler};
+      .config = checkpoint.config(), .target = "sm_90a", .compiler = &compiler};
   const compile::CardEager made = compile::MakeCardEager(store, options);
   EXPECT_GT(made.compiled, 0);
   EXPECT_EQ(compile::MakeCardEager(store, options).compiled, 0) << "the store has them now";
@@ -194,9 +218,9 @@ TEST(CardMatmulTest, AsksOncePerShapeAndLeavesNothingBehind) {
     EXPECT_THROW(matmul.Resolve("cublaslt", "probe"), base::Error);
     EXPECT_THROW(matmul.Resolve("eager", "linear"), base::Error);
 
-    // A bf16 weight with f32 activations is no product of the library's.
+    // bf16 activations and an f32 weight are no product of the library's.
     std::vector<int64_t> mixed = constants;
-    mixed[8] = static_cast<int64_t>(tensor::DType::kBf16);
+    mixed[4] = static_cast<int64_t>(tensor::DType::kBf16);
     args.constants = mixed.data();
     EXPECT_THROW(device.Run({&launch, 1}), base::Error);
   }

@@ -33,13 +33,6 @@ preload::CompileFunction MakeCompile(const BackendContext& context) {
 
 // On a card: its own products and kernels (compile/card_eager.h).
 Backends::Library MakeCardEager(const BackendContext& context) {
-  const tensor::DType weights = context.checkpoint.dtype();
-  if (context.dtype != weights) {
-    throw base::MakeError(base::ErrorKind::kUnsupported,
-                          "--dtype {} with --execution eager on {}: the checkpoint holds {}, and a card's "
-                          "library multiplies that as it is; use --dtype auto, or --device cpu",
-                          tensor::Name(context.dtype), context.device.id(), tensor::Name(weights));
-  }
   const std::vector<std::string> targets = context.device.Targets();
   if (targets.empty()) {
     throw base::MakeError(base::ErrorKind::kIncompatible,
@@ -49,7 +42,8 @@ Backends::Library MakeCardEager(const BackendContext& context) {
   auto matmul = std::make_shared<eager::CardMatmul>(eager::OpenCublasLt(), context.device);
   Backends::Library library;
   compile::CardEager made = compile::MakeCardEager(context.store, {.config = context.checkpoint.config(),
-                                                                   .dtype = weights,
+                                                                   .weight_dtype = context.checkpoint.dtype(),
+                                                                   .dtype = context.dtype,
                                                                    .target = targets.front(),
                                                                    .logit_rows = context.logit_rows});
   library.programs = std::move(made.programs);

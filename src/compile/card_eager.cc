@@ -20,7 +20,7 @@ LoweredStep LowerStep(const CardEagerOptions& options, StepKind kind) {
   const bool decode = kind == StepKind::kDecode;
   const LogitRows logit_rows = decode ? LogitRows::kLast : options.logit_rows;
   ir::Graph graph =
-      capture::CaptureLlama(options.config, {.logit_rows = logit_rows, .weight_dtype = options.dtype});
+      capture::CaptureLlama(options.config, {.logit_rows = logit_rows, .weight_dtype = options.weight_dtype});
   if (decode) graph = passes::SpecializeDecode(graph);
   graph = passes::NarrowOperations(graph, options.dtype);
   return Lower(graph, {.name = decode ? "decode" : "prefill_any",

@@ -19,7 +19,8 @@ namespace preheat::compile {
 
 struct CardEagerOptions {
   checkpoint::ModelConfig config;
-  // Of the weights, and so of what they are multiplied by and of the KV cache.
+  tensor::DType weight_dtype = tensor::DType::kBf16;
+  // Of what weights are multiplied by, and of the KV cache: the weights' own, or f32.
   tensor::DType dtype = tensor::DType::kBf16;
   std::string target;                                         // "sm_90a"
   program::LogitRows logit_rows = program::LogitRows::kLast;  // of the prefill program

@@ -1,8 +1,13 @@
 #include "eager/card_matmul.h"
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "eager/kernel_table.h"
+#include "tensor/tensor_view.h"
 
 namespace preheat::eager {
 namespace {
@@ -46,6 +51,7 @@ struct Descriptor {
 
 CardMatmul::CardMatmul(const CublasLt& library, device::Device& device)
     : library_(library),
+      device_(device),
       stream_(device.library_stream()),
       workspace_(device.Allocate(kWorkspaceBytes)) {  // makes the card the thread's own, too
   CHECK(stream_ != nullptr);
@@ -99,12 +105,18 @@ void CardMatmul::Run(const ph_args& args, bool bias) {
                        .type = x.dtype,
                        .out_type = y.dtype,
                        .bias = bias};
-  if (weight.dtype != x.dtype || (bias && Descriptor(args.constants, 3).dtype != y.dtype)) {
-    throw MakeError(ErrorKind::kUnsupported,
-                    "eager execution: weights of {} and activations of {}: cuBLASLt multiplies one type only",
-                    tensor::Name(weight.dtype), tensor::Name(x.dtype));
+  const void* weights = args.operands[2];
+  const void* bias_address = bias ? args.operands[3] : nullptr;
+  if (weight.dtype != x.dtype) {
+    if (x.dtype != DType::kF32) {
+      throw MakeError(
+          ErrorKind::kUnsupported,
+          "eager execution: weights of {} and activations of {}: cuBLASLt multiplies one type only",
+          tensor::Name(weight.dtype), tensor::Name(x.dtype));
+    }
+    weights = Widened(weights, weight.dtype, weight.rows * weight.columns);
+    if (bias) bias_address = Widened(bias_address, weight.dtype, y.columns);
   }
-  const void* const bias_address = bias ? args.operands[3] : nullptr;
   const Plan& plan = PlanOf(shape, bias_address);
   if (bias) {
     library_.Check(library_.DescriptionSet(plan.description, CublasLt::kBiasPointer, &bias_address,
@@ -114,11 +126,36 @@ void CardMatmul::Run(const ph_args& args, bool bias) {
   const float one = 1, zero = 0;
   void* const out = args.operands[0];
   const CublasLt::Status status = library_.Matmul(
-      handle_, plan.description, &one, args.operands[2], plan.weight, args.operands[1], plan.x, &zero, out,
-      plan.out, out, plan.out, &plan.algorithm, workspace_.data(), kWorkspaceBytes, stream_);
+      handle_, plan.description, &one, weights, plan.weight, args.operands[1], plan.x, &zero, out, plan.out,
+      out, plan.out, &plan.algorithm, workspace_.data(), kWorkspaceBytes, stream_);
   if (status == CublasLt::kSuccess) return;  // hundreds of calls a token: no text is made for nothing
   library_.Check(status,
                  fmt::format("multiplying [{}, {}] by [{}, {}]", shape.rows, shape.in, shape.in, shape.out));
+}
+
+const void* CardMatmul::Widened(const void* weight, DType dtype, int64_t count) {
+  device::Buffer& wide = widened_[weight];
+  if (wide.data() != nullptr) return wide.data();
+  wide = device_.Allocate(static_cast<size_t>(count) * sizeof(float));
+  constexpr int64_t kPiece = 1 << 24;  // elements: 64 MB of f32 on the host
+  std::vector<std::byte> narrow;
+  std::vector<float> values;
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t elements = std::min(kPiece, count - begin);
+    const auto bytes = static_cast<size_t>(tensor::Bytes(dtype));
+    narrow.resize(static_cast<size_t>(elements) * bytes);
+    values.resize(static_cast<size_t>(elements));
+    device_.Read(narrow, static_cast<const std::byte*>(weight) + static_cast<size_t>(begin) * bytes);
+    tensor::TensorView(dtype, {elements}, narrow).ReadFloats(0, values);
+    device_.Write(wide.data() + static_cast<size_t>(begin) * sizeof(float), std::as_bytes(std::span(values)));
+  }
+  return wide.data();
+}
+
+int64_t CardMatmul::widened_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [weight, wide] : widened_) bytes += static_cast<int64_t>(wide.size());
+  return bytes;
 }
 
 const CardMatmul::Plan& CardMatmul::PlanOf(const Shape& shape, const void* bias) {

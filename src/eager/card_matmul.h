@@ -3,6 +3,8 @@
 //
 // For each shape that comes along the library is asked once which of its kernels it would take (its
 // heuristic's first answer, nothing is measured). One thread at a time, the device's.
+//
+// Weights are found by their address: the device's weights must stay where they are.
 #pragma once
 
 #include <compare>
@@ -25,10 +27,13 @@ class CardMatmul {
   CardMatmul& operator=(const CardMatmul&) = delete;
 
   // For session::Bindings::library: linear and linear_bias of "cublaslt". The kernel is this object's: it
-  // must not be called when that is gone, and throws kDevice, or kUnsupported for types that the library does
-  // not multiply. Errors: Unsupported for others.
+  // must not be called when that is gone, and throws kDevice, or kUnsupported for types that cannot be
+  // multiplied. Errors: Unsupported for others.
   device::Kernel Resolve(const std::string& library, const std::string& entry);
 
+  // Bytes of weights that were widened: the library multiplies two factors of one type only, so narrower
+  // weights than activations are widened to f32 at their first use, by way of the host.
+  int64_t widened_bytes() const;
   // "cuBLASLt 13.0".
   std::string Identity() const;
 
@@ -53,15 +58,18 @@ class CardMatmul {
   static void Linear(const ph_args* args, int64_t tile_begin, int64_t tile_end, void* self);
   static void LinearBias(const ph_args* args, int64_t tile_begin, int64_t tile_end, void* self);
   void Run(const ph_args& args, bool bias);
+  const void* Widened(const void* weight, tensor::DType dtype, int64_t count);
   const Plan& PlanOf(const Shape& shape, const void* bias);
   void MakePlan(const Shape& shape, const void* bias, Plan& plan) const;
   void Drop(const Plan& plan) const;
 
   const CublasLt& library_;
+  device::Device& device_;
   void* stream_;
   device::Buffer workspace_;
   CublasLt::Handle handle_ = nullptr;
   std::map<Shape, Plan> plans_;
+  std::map<const void*, device::Buffer> widened_;  // by the narrow weight's address
 };
 
 }  // namespace preheat::eager
