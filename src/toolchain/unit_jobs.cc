@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "base/check.h"
@@ -31,13 +33,18 @@ bool IsUnitName(std::string_view name) {
 std::vector<CompiledUnit> CompileSideBySide(const std::vector<Unit>& units, const CompileOptions& options,
                                             const std::function<CompiledUnit(const Unit&, size_t)>& compile) {
   for (const Unit& unit : units) CHECK(IsUnitName(unit.name));
+  // The longest texts first: none of them is left to be waited for alone.
+  std::vector<size_t> order(units.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return units[i].source.size(); });
   std::vector<CompiledUnit> compiled(units.size());
   std::vector<std::exception_ptr> errors(units.size());
   std::atomic<size_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex callback_mutex;
   const auto work = [&] {
-    for (size_t i = next.fetch_add(1); i < units.size() && !stop; i = next.fetch_add(1)) {
+    for (size_t n = next.fetch_add(1); n < units.size() && !stop; n = next.fetch_add(1)) {
+      const size_t i = order[n];
       try {
         ++compiled_units;
         compiled[i] = compile(units[i], i);
