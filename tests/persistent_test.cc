@@ -23,6 +23,7 @@ using preload::StepSpec;
 
 struct Shape {
   int hidden = 512, intermediate = 512, layers = 2, heads = 8, kv_heads = 2, head_dim = 64, vocab = 384;
+  bool bias = false;
 };
 
 class Persistent : public ::testing::Test {
@@ -38,9 +39,9 @@ class Persistent : public ::testing::Test {
         config, fmt::format(R"({{"model_type": "llama", "hidden_size": {}, "intermediate_size": {},
           "num_hidden_layers": {}, "num_attention_heads": {}, "num_key_value_heads": {}, "head_dim": {},
           "vocab_size": {}, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-          "tie_word_embeddings": true, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}})",
+          "tie_word_embeddings": true, "attention_bias": {}, "mlp_bias": {}, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}})",
                             shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.kv_heads,
-                            shape.head_dim, shape.vocab));
+                            shape.head_dim, shape.vocab, shape.bias, shape.bias));
     const std::string model = folder_.File("model");
     (void)checkpoint::Synthesize({.config = checkpoint::SynthShape(config), .seed = 7, .folder = model});
     return Checkpoint::Open(model);
@@ -97,6 +98,44 @@ TEST_F(Persistent, PartsOfThePositionsArePutTogether) {
   const Checkpoint checkpoint = Synthesize({});
   TheHostCard().multiprocessors = 12;
   ExpectTheInterpretersLogits(checkpoint, {{"few", 4}});
+}
+
+// Long chunks, wide heads, biases, few blocks, threads in another order.
+TEST_F(Persistent, OtherShapesAndOrders) {
+  const Checkpoint checkpoint = Synthesize({.hidden = 1024,
+                                            .intermediate = 1024,
+                                            .layers = 1,
+                                            .heads = 8,
+                                            .kv_heads = 2,
+                                            .head_dim = 128,
+                                            .bias = true});
+  TheHostCard().multiprocessors = 5;
+  TheHostCard().seed = 3;
+  ExpectTheInterpretersLogits(checkpoint, {{"few", 8}, {"stages", 7}});
+}
+
+// The same tokens, step after step and request after request: what words hold from before is never taken for
+// new.
+TEST_F(Persistent, RequestsRepeatThemselves) {
+  const Checkpoint checkpoint = Synthesize({.layers = 1});
+  TheHostCard().multiprocessors = 7;
+  store::Store store = store::Store::InMemory();
+  CompiledModel model(checkpoint, store,
+                      {.target = "sm_90a", .steps = {StepSpec::AnyLength(), StepSpec::Decode()}});
+  std::vector<std::vector<int32_t>> all;
+  for (int request = 0; request < 3; ++request) {
+    model.session().Reset();
+    model.session().Prefill(std::vector<int32_t>{5, 17, 300}, 0);
+    std::vector<int32_t>& tokens = all.emplace_back(1, model.session().token());
+    model.session().DecodeUntil(3 + request, [&](int32_t token) {
+      tokens.push_back(token);
+      return true;
+    });
+  }
+  for (size_t i = 0; i < all[0].size(); ++i) {
+    EXPECT_EQ(all[0][i], all[1][i]);
+    EXPECT_EQ(all[0][i], all[2][i]);
+  }
 }
 
 }  // namespace

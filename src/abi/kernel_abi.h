@@ -95,7 +95,7 @@ struct ph_gpu_args {
 struct ph_link {
   void* operands[PH_MOST_OPERANDS];
   int32_t kind;  /* which of the kernel's regions */
-  int32_t round; /* of a repeated segment; behind it, the number of its rounds */
+  int32_t round; /* of a repeated segment */
 };
 
 #ifdef __cplusplus

@@ -33,14 +33,12 @@ BoundProgram::BoundProgram(program::Program program, int64_t most_rows, const de
   args_.reserve(launches);
   operands_.reserve(operands);
   tensor_maps_.reserve(launches);
-  int round = 0;
   for (const program::Segment& segment : program_.segments) {
     for (int64_t layer = 0; layer < segment.repeat; ++layer) {
       for (const program::Launch& launch : segment.launches) {
         BindLaunch(launch, layer, addresses, bindings, kernel);
-        launches_.back().round = round;
+        launches_.back().round = static_cast<int>(layer);
       }
-      if (segment.repeat > 1) ++round;
     }
   }
 }

@@ -275,7 +275,7 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
   code.workspaces[kEpoch] = {{.fixed = 4}, Keeps::kYes};
 
   std::string bodies, produce, consume;
-  int first_dependent = 0;
+  int first_dependent = 0, last_of_layers = 0;
   for (size_t kind = 0; kind < links.size(); ++kind) {
     const ir::NodeId id = links[kind];
     const ir::Node& node = graph[id];
@@ -296,6 +296,7 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
       link = MatmulLink(graph, id, target, layout, id == layers.yield,
                         PlaceOf(spec) == XPlace::kPlain && same_place);
     }
+    if (id == layers.yield) last_of_layers = static_cast<int>(kind);
     bodies += fmt::format("namespace link{} {{\n{}}}  // namespace link{}\n", kind, link.text, kind);
     produce += fmt::format("        case {0}: link{0}::Produce(&args, &producer); break;\n", kind);
     consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
@@ -313,9 +314,10 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
       "= {};\n"
       "constexpr int kSumsAt = {}, kLinksAt = {}, kBarriersAt = {}, kStalledAt = {};\n"
       "constexpr u32 kRounds = {};  // of a step: tags\n"
-      "constexpr int kFirstDependent = {};\n",
+      "constexpr int kFirstDependent = {}, kLastOfLayers = {};\n",
       kWarps, layout.stages, layout.chunk, schedule.at("window"), schedule.at("stalled"), layout.meetings,
-      layout.sums, layout.links, layout.barriers, layout.stalled, layers.repeat + 1, first_dependent);
+      layout.sums, layout.links, layout.barriers, layout.stalled, layers.repeat + 1, first_dependent,
+      last_of_layers);
   code.source += kWords;
   code.source += kRing;
   code.source += bodies;

@@ -257,8 +257,8 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {{
   NO_UNROLL for (int i = 0; i < params.tiles; ++i) {{
     const ph_link& link = links.Next();
     args.operands = link.operands;
-    args.tag = (consumer.tag + link.round) & kTagMask;
     const int kind = (int)ShuffleFrom((u32)link.kind, 0);
+    args.tag = (consumer.tag + (kind > kLastOfLayers ? kRounds - 1 : (u32)link.round)) & kTagMask;
     switch (kind) {{
 {1}    }}
   }}
