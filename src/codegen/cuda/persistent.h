@@ -16,7 +16,7 @@
 namespace preheat::codegen::cuda::persistent {
 
 bool CanPersist(const ir::Graph& graph, const Target& target);
-// up to "few" positions are one part in attention; "stages" of the ring at most; "window" of those under way,
+// Up to "few" positions are one part in attention; "stages" of the ring at most; "window" of those under way,
 // "stalled" while the block waits for words.
 Schedule DefaultSchedule();
 // REQUIRES: CanPersist.
