@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <thread>
 #include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "device/cuda/code_module.h"
 #include "device/cuda/links.h"
 #include "device/cuda/upload.h"
 #include "sys/clock.h"
-#include "sys/code_image.h"
 
 namespace preheat::device {
 namespace {
@@ -23,49 +22,6 @@ using cuda::Driver;
 constexpr size_t kRingBytes = sizeof(ph_ring);
 // A token takes milliseconds; whoever waits this long waits for something that does not come.
 constexpr double kLongestWaitSeconds = 60;
-
-class CudaCodeModule final : public CodeModule {
- public:
-  CudaCodeModule(const CudaDevice& device, std::span<const std::span<const std::byte>> images)
-      : device_(device) {
-    const Driver& driver = device.driver();
-    for (const std::span<const std::byte> bytes : images) {
-      const sys::CodeImageView image = sys::ParseCodeImage(bytes);
-      device.CheckTarget(image.target);
-      cuda::Module module = nullptr;
-      driver.Check(driver.ModuleLoadData(&module, image.body.data()), "loading machine code");
-      modules_.push_back(module);
-      auto& entries = entries_.emplace_back();
-      for (const auto& entry : image.entries) {
-        const std::string name(entry.name);
-        cuda::Function function = nullptr;
-        driver.Check(driver.ModuleGetFunction(&function, module, name.c_str()), "finding kernel " + name);
-        // As much as a block may have: a launch says how much it takes.
-        driver.Check(driver.FuncSetAttribute(function, cuda::kMaxDynamicSharedBytes,
-                                             static_cast<int>(device.info().shared_bytes_per_block)),
-                     "preparing kernel " + name);
-        entries.emplace(name, function);
-      }
-    }
-  }
-  ~CudaCodeModule() override {
-    device_.MakeCurrent();
-    for (cuda::Module module : modules_) (void)device_.driver().ModuleUnload(module);
-  }
-
-  Kernel Entry(size_t image, std::string_view name) const override {
-    if (image < entries_.size()) {
-      const auto found = entries_[image].find(name);
-      if (found != entries_[image].end()) return {.device = found->second};
-    }
-    throw MakeError(ErrorKind::kCorrupt, "code image {}: it has no kernel {}", image, name);
-  }
-
- private:
-  const CudaDevice& device_;
-  std::vector<cuda::Module> modules_;
-  std::vector<std::map<std::string, cuda::Function, std::less<>>> entries_;  // by image
-};
 
 constexpr size_t kMostDims = 5;  // of a tensor map, on any card
 constexpr size_t kMostTensorMaps = 8;
@@ -214,7 +170,7 @@ void CudaDevice::CheckTarget(std::string_view target) const {
 
 std::unique_ptr<CodeModule> CudaDevice::LoadCode(std::span<const std::span<const std::byte>> images) {
   MakeCurrent();
-  return std::make_unique<CudaCodeModule>(*this, images);
+  return std::make_unique<cuda::LoadedModules>(*this, images);
 }
 
 Buffer CudaDevice::Allocate(size_t size_bytes) {
