@@ -15,6 +15,7 @@
 #include "checkpoint/synth.h"
 #include "compile/interpreter_runner.h"
 #include "compiled_model.h"
+#include "device/cuda/cuda_device.h"
 #include "generate/generator.h"
 #include "session/memory_plan.h"
 #include "sys/env.h"
@@ -256,6 +257,30 @@ TEST_F(HostCardTest, ACardThatGoesIsAnErrorAndTheNextDeviceWorks) {
   }
   TheHostCard() = {};
   EXPECT_EQ(generate(*Compile(checkpoint, steps, 32)), tokens);
+}
+
+// What an artifact that nobody vouches for may ask of a card: an error, not the end of the process.
+TEST_F(HostCardTest, LaunchesThatNoCompilerMakesAreErrors) {
+  device::CudaDevice device(HostDriver(), 0);
+  std::vector<void*> operands(PH_MOST_OPERANDS + 1, nullptr);
+  const ph_args args = {.operands = operands.data()};
+  device::Launch launch = {
+      .kernel = {.device = this}, .args = &args, .operands = PH_MOST_OPERANDS + 1, .tiles = 1};
+  const auto message_of = [](auto run) -> std::string {
+    try {
+      run();
+    } catch (const base::Error& error) {
+      EXPECT_EQ(error.kind(), base::ErrorKind::kCorrupt);
+      return error.message();
+    }
+    return "";
+  };
+  const std::span<const device::Launch> launches(&launch, 1);
+  EXPECT_NE(message_of([&] { device.Run(launches); }).find("has 17 operands"), std::string::npos);
+  EXPECT_NE(message_of([&] { (void)device.Record(launches); }).find("has 17 operands"), std::string::npos);
+  launch.link = 1;
+  EXPECT_NE(message_of([&] { (void)device.Record(launches); }).find("has 17 operands"), std::string::npos);
+  EXPECT_NE(message_of([&] { device.Run(launches); }).find("cannot be recorded"), std::string::npos);
 }
 
 }  // namespace

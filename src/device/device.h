@@ -66,7 +66,7 @@ struct Launch {
   ph_block_shape blocks{};  // devices of blocks of threads only
   std::span<const TensorMap> tensor_maps{};
   // 1 + the kind of a link: neighbouring links of one kernel are one launch of it, over a table of them. Only in what is
-  // recorded. 0: a launch of its own.
+  // recorded: Run throws kCorrupt. 0: a launch of its own.
   int link = 0;
   int round = 0;            // of a link, as ph_link::round
   int64_t most_blocks = 0;  // 0: as many as there are tiles

@@ -216,7 +216,8 @@ Launch ReadLaunch(const Reader& in, const Program& program) {
                    .blocks_per_sm = static_cast<int>(blocks.Item(1).Int(0, kMaxBlocksPerSm)),
                    .shared_bytes = blocks.Item(2).Int(0, kMaxSharedBytes),
                    .cluster = static_cast<int>(blocks.Item(3).Int(0, kMaxCluster))};
-  launch.link = static_cast<int>(in.Member("link").Int(0, kMaxLink));
+  const bool decodes = program.kind == StepKind::kDecode;
+  launch.link = static_cast<int>(in.Member("link").Int(0, decodes ? kMaxLink : 0));
   const Reader operands = in.Member("operands");
   for (rapidjson::SizeType i = 0; i < operands.Size(); ++i) {
     launch.operands.push_back(ReadOperand(operands.Item(i), program));

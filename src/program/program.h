@@ -147,8 +147,8 @@ struct Launch {
   int64_t chunk = 1;  // tiles claimed at a time
   int64_t scratch_bytes = 0;
   BlockShape blocks{};
-  // 1 + the kind of a region of a persistent kernel: with its neighbours of the same entry, layers after layers, it is
-  // one launch. 0: a launch of its own.
+  // 1 + the kind of a region of a persistent kernel: with its neighbours of the same entry, layers after
+  // layers, it is one launch. 0: a launch of its own.
   int link = 0;
   std::vector<Operand> operands;
   std::vector<TensorMap> tensor_maps;  // behind the operands, for the kernel

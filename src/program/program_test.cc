@@ -94,6 +94,14 @@ TEST(Program, CodeHashesNameEachImageOnceAndNoLibrary) {
   EXPECT_EQ(CodeHashes(program), (std::vector<std::string>{std::string(64, 'b'), std::string(64, 'a')}));
 }
 
+TEST(Program, DecodeHasLinksUpToALimit) {
+  Program program = Sample();
+  program.kind = StepKind::kDecode;
+  program.segments[1].launches[0].link = 3;
+  EXPECT_EQ(FromJson(ToJson(program), "a.bin"), program);
+  EXPECT_THAT(MessageOf(Replaced(ToJson(program), "\"link\":3", "\"link\":65")), HasSubstr("link is 65"));
+}
+
 TEST(Program, NewerFormatIsIncompatible) {
   EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":2", "\"format_version\":3,\"new\":0"),
                         ErrorKind::kIncompatible),
@@ -114,7 +122,7 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
       {"\"slots\":1", "\"slots\":0", "buffers[0][2] is 0"},
       {"\"repeat\":2", "\"repeat\":3", "repeats neither once nor over the layers"},
       {"\"chunk\":1", "\"chunk\":0", "chunk is 0"},
-      {"\"link\":0", "\"link\":65", "link is 65"},
+      {"\"link\":0", "\"link\":1", "link is 1: expected 0 to 0"},  // links are decode's
       {"\"layers\":2", "\"layers\":\"2\"", "layers is not an integer"},
       {"\"layers\":2,", "", "missing or unknown members"},
       {"\"layers\":2,", "\"layers\":2,\"more\":1,", "missing or unknown members"},

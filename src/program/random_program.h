@@ -51,7 +51,7 @@ inline Program RandomProgram(std::mt19937_64& random) {
                        .blocks_per_sm = static_cast<int>(pick(0, 8)),
                        .shared_bytes = pick(0, 9999),
                        .cluster = static_cast<int>(pick(0, 8))};
-      launch.link = static_cast<int>(pick(0, 3));
+      launch.link = program.kind == StepKind::kDecode ? static_cast<int>(pick(0, 3)) : 0;
       for (int64_t o = pick(0, 4); o > 0; --o) {
         launch.operands.push_back({Operand::Kind::kBuffer, static_cast<int>(pick(0, buffers - 1)),
                                    static_cast<Operand::Access>(pick(0, 2))});

@@ -254,10 +254,10 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
     launch.kernel.host(launch.args, 0, launch.tiles, launch.kernel.device);
     return;
   }
-  CHECK(launch.operands <= PH_MOST_OPERANDS && launch.tensor_maps.size() <= kMostTensorMaps);
+  CHECK(launch.tensor_maps.size() <= kMostTensorMaps);
   KernelParameters parameters;
   ph_gpu_args& args = parameters.args;
-  std::copy_n(launch.args->operands, launch.operands, args.operands);
+  cuda::CopyOperands(launch, args.operands);
   args.state = launch.args->state;
   args.rows = launch.args->rows;
   args.past = launch.args->past;
@@ -300,7 +300,12 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
 void CudaDevice::Run(std::span<const Launch> launches) {
   MakeCurrent();
   for (size_t i = 0; i < launches.size(); ++i) {
-    CHECK(launches[i].link == 0);
+    if (launches[i].link != 0) {
+      throw MakeError(ErrorKind::kCorrupt,
+                      "{}: a program that cannot be recorded has links of a persistent kernel; build the "
+                      "artifact again",
+                      id_);
+    }
     Enqueue(launches[i], i == 0);
   }
 }

@@ -2,9 +2,19 @@
 
 #include <algorithm>
 
-#include "base/check.h"
+#include "base/error.h"
 
 namespace preheat::device::cuda {
+
+void CopyOperands(const Launch& launch, void** to) {
+  if (launch.operands > PH_MOST_OPERANDS) {
+    throw base::MakeError(
+        base::ErrorKind::kCorrupt,
+        "a program's launch has {} operands and a kernel takes {}; build the artifact again", launch.operands,
+        PH_MOST_OPERANDS);
+  }
+  std::copy_n(launch.args->operands, launch.operands, to);
+}
 
 JoinedLaunches::JoinedLaunches(Device& device, std::span<const Launch> launches) {
   for (size_t i = 0; i < launches.size();) {
@@ -24,10 +34,9 @@ void JoinedLaunches::Join(Device& device, std::span<const Launch> links) {
   std::vector<ph_link> records;
   int64_t blocks = links.front().tiles;
   for (const Launch& link : links) {
-    CHECK(link.operands <= PH_MOST_OPERANDS);
     ph_link& record = records.emplace_back();
     record = {.operands = {}, .kind = link.link - 1, .round = link.round};
-    std::copy_n(link.args->operands, link.operands, record.operands);
+    CopyOperands(link, record.operands);
     blocks = std::min(blocks, link.tiles);
   }
   Table& table = tables_.emplace_back();

@@ -10,6 +10,9 @@
 
 namespace preheat::device::cuda {
 
+// The launch's operands, at the begin of a record of PH_MOST_OPERANDS. Throws kCorrupt where it has more.
+void CopyOperands(const Launch& launch, void** to);
+
 class JoinedLaunches {
  public:
   // Neighbouring links of one kernel become one launch; the others stay as they are. What `launches` point to
