@@ -54,12 +54,7 @@ CardEager MakeCardEager(store::Store& store, const CardEagerOptions& options) {
   CardEager result = {.compiled = code.compiled(), .compile_seconds = code.seconds()};
   size_t source = 0;
   for (LoweredStep& step : steps) {
-    for (const RegionUnit& unit : step.units) {
-      for (const RegionUnit::Place& place : unit.launches) {
-        step.program.segments[place.segment].launches[place.launch].code = hashes[source];
-      }
-      ++source;
-    }
+    for (const RegionUnit& unit : step.units) PlaceCode(step.program, unit, hashes[source++]);
     step.program.toolchain = code.Identity();
     result.programs.push_back(std::move(step.program));
   }

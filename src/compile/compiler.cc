@@ -67,7 +67,8 @@ ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
 }
 
 // Decode as one kernel wherever that can be, unless "step:persistent=0" is asked for.
-std::optional<codegen::Schedule> Compiler::PersistentSchedule(const StepSpec& step, const ir::Graph& graph) const {
+std::optional<codegen::Schedule> Compiler::PersistentSchedule(const StepSpec& step,
+                                                              const ir::Graph& graph) const {
   if (step.kind != program::StepKind::kDecode || !codegen::CanPersist(graph, target_)) return std::nullopt;
   codegen::Schedule schedule = codegen::DefaultPersistentSchedule(target_);
   const auto forced = options_.schedules.find("step");
@@ -149,9 +150,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
   for (Draft& draft : drafts) {
     program::Program& program = draft.lowered.program;
     for (const RegionUnit& unit : draft.lowered.units) {
-      for (const RegionUnit::Place& place : unit.launches) {
-        program.segments[place.segment].launches[place.launch].code = hashes[source];
-      }
+      PlaceCode(program, unit, hashes[source]);
       for (RegionResources& kernel : ResourcesOf(draft, unit, hashes[source])) {
         draft.dump->Resources(kernel);
         report_.resources.push_back(std::move(kernel));

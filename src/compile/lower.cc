@@ -161,7 +161,8 @@ class Lowering {
     return true;
   }
 
-  std::vector<int> AddWorkspaces(const std::string& region, const std::vector<codegen::Workspace>& workspaces) {
+  std::vector<int> AddWorkspaces(const std::string& region,
+                                 const std::vector<codegen::Workspace>& workspaces) {
     std::vector<int> buffers;
     for (const codegen::Workspace& workspace : workspaces) {
       buffers.push_back(AddBuffer(fmt::format("{}.workspace", region), workspace.extent));
@@ -315,6 +316,12 @@ class Lowering {
 };
 
 }  // namespace
+
+void PlaceCode(program::Program& program, const RegionUnit& unit, const std::string& hash) {
+  for (const RegionUnit::Place& place : unit.launches) {
+    program.segments[place.segment].launches[place.launch].code = hash;
+  }
+}
 
 std::string RegionName(const ir::Graph& graph, NodeId node) {
   if (graph[node].op != Op::kMatmul) return std::string(ir::Info(graph[node].op).text);

@@ -47,6 +47,9 @@ struct LowerOptions {
   std::function<codegen::Schedule(const ir::Graph&, ir::NodeId)> schedule;
 };
 
+// The unit's launches run this code.
+void PlaceCode(program::Program& program, const RegionUnit& unit, const std::string& hash);
+
 // What a region is called: by its epilogue, or by its operation.
 std::string RegionName(const ir::Graph& graph, ir::NodeId node);
 
