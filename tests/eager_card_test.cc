@@ -171,6 +171,16 @@ TEST(EagerCardPrograms, EachOperationIsALaunchAndEachProductACall) {
       .config = checkpoint.config(), .target = "sm_90a", .compiler = &compiler};
   const compile::CardEager made = compile::MakeCardEager(store, options);
   EXPECT_GT(made.compiled, 0);
+  store::Store nothing = store::Store::InMemory();
+  compile::CardEagerOptions forbidden = options;
+  forbidden.may_compile = false;
+  try {
+    (void)compile::MakeCardEager(nothing, forbidden);
+    ADD_FAILURE() << "it compiled";
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kWouldCompile) << error.message();
+  }
+  EXPECT_EQ(compile::MakeCardEager(store, forbidden).compiled, 0);
   EXPECT_EQ(compile::MakeCardEager(store, options).compiled, 0) << "the store has them now";
   const std::vector<program::Program>& programs = made.programs;
   ASSERT_EQ(programs.size(), 2u);

@@ -33,19 +33,15 @@ preload::CompileFunction MakeCompile(const BackendContext& context) {
 
 // On a card: its own products and kernels (compile/card_eager.h).
 Backends::Library MakeCardEager(const BackendContext& context) {
-  const std::vector<std::string> targets = context.device.Targets();
-  if (targets.empty()) {
-    throw base::MakeError(base::ErrorKind::kIncompatible,
-                          "{} ({}): it runs none of the targets that preheat compiles for",
-                          context.device.name(), context.device.id());
-  }
+  const std::vector<std::string> targets = device::TargetsOrThrow(context.device);
   auto matmul = std::make_shared<eager::CardMatmul>(eager::OpenCublasLt(), context.device);
   Backends::Library library;
   compile::CardEager made = compile::MakeCardEager(context.store, {.config = context.checkpoint.config(),
                                                                    .weight_dtype = context.checkpoint.dtype(),
                                                                    .dtype = context.dtype,
                                                                    .target = targets.front(),
-                                                                   .logit_rows = context.logit_rows});
+                                                                   .logit_rows = context.logit_rows,
+                                                                   .may_compile = context.may_compile});
   library.programs = std::move(made.programs);
   if (made.compiled > 0) {
     library.notes.push_back(fmt::format(
@@ -91,10 +87,15 @@ std::unique_ptr<session::StepRunner> MakeInterpreter(const BackendContext& conte
       capacity);
 }
 
-// The module is opened only if a program really has a break.
-std::function<device::Kernel(const std::string&, const std::string&)> MakeBreaks(const BackendContext&) {
+// The module is opened only if a program really has a break. It knows the host's memory alone.
+std::function<device::Kernel(const std::string&, const std::string&)> MakeBreaks(
+    const BackendContext& context) {
   auto module = std::make_shared<std::optional<eager::Module>>();
-  return [module](const std::string& library, const std::string& entry) {
+  return [module, &device = context.device](const std::string& library, const std::string& entry) {
+    if (device.library_stream() != nullptr) {
+      throw base::MakeError(base::ErrorKind::kUnsupported, "a program calls {} of {}, which {} cannot run",
+                            entry, library, device.id());
+    }
     if (!*module) module->emplace(eager::Module::Open());
     return device::Kernel{.host = (*module)->Resolve(library, entry)};
   };

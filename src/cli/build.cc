@@ -40,28 +40,38 @@ std::vector<StepSpec> StepsToBuild(const BuildOptions& options) {
   return steps;
 }
 
-// "native" is the best target of this machine; names may repeat and stand in any order.
-std::vector<std::string> ChooseTargets(const std::string& list, const device::Device& device) {
-  const std::vector<std::string> known = codegen::TargetNames();
-  std::vector<std::string> targets;
+constexpr char kNative[] = "native";  // the best target of this machine
+
+// The names that --targets lists, which may repeat and stand in any order.
+std::vector<std::string> ListedTargets(const std::string& list) {
+  std::vector<std::string> names;
   size_t begin = 0;
   while (begin <= list.size()) {
     const size_t end = std::min(list.find(',', begin), list.size());
-    std::string name = list.substr(begin, end - begin);
+    const std::string name = list.substr(begin, end - begin);
     begin = end + 1;
-    if (name.empty()) continue;
-    if (name == "native") {
-      if (device.Targets().empty()) {
-        throw MakeError(ErrorKind::kIncompatible, "--targets native: {} runs none of our targets; name one",
-                        device.name());
-      }
-      name = device.Targets().front();
-    }
-    targets.push_back(codegen::ParseTarget(name).name);
+    if (!name.empty()) names.push_back(name == kNative ? name : codegen::ParseTarget(name).name);
   }
-  if (targets.empty()) {
+  if (names.empty()) {
     throw MakeError(ErrorKind::kInvalidArgument, "--targets \"{}\": needs native or one of {}", list,
-                    fmt::join(known, ", "));
+                    fmt::join(codegen::TargetNames(), ", "));
+  }
+  return names;
+}
+
+// A build for CPUs alone has no use for a card.
+std::unique_ptr<device::Device> OpenDevice(const BuildOptions& options, std::string spec) {
+  const auto is_cpus = [](const std::string& name) {
+    return name != kNative && !codegen::ParseTarget(name).IsCuda();
+  };
+  if (spec == "auto" && std::ranges::all_of(ListedTargets(options.targets), is_cpus)) spec = "cpu";
+  return device::Open(spec, {.threads = static_cast<int>(options.shared.device.threads)});
+}
+
+std::vector<std::string> ChooseTargets(const std::string& list, const device::Device& device) {
+  std::vector<std::string> targets = ListedTargets(list);
+  for (std::string& target : targets) {
+    if (target == kNative) target = device::TargetsOrThrow(device).front();
   }
   std::sort(targets.begin(), targets.end());
   targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
@@ -81,8 +91,7 @@ class Build {
  public:
   explicit Build(const BuildOptions& options)
       : options_(options),
-        device_(device::Open(options.shared.device.device,
-                             {.threads = static_cast<int>(options.shared.device.threads)})),
+        device_(OpenDevice(options, options.shared.device.device)),
         store_(store::Store::DefaultFolder()),
         targets_(ChooseTargets(options.targets, *device_)),
         steps_(StepsToBuild(options)) {}
@@ -137,20 +146,34 @@ class Build {
     manifest_ = std::move(manifest);
   }
 
+  // What runs the target's code here: the device that was asked for, or beside a card the CPU; null: neither.
+  device::Device* RunnerOf(const std::string& target) {
+    const auto runs = [&](const device::Device& device) {
+      const std::vector<std::string> mine = device.Targets();
+      return std::find(mine.begin(), mine.end(), target) != mine.end();
+    };
+    if (runs(*device_)) return device_.get();
+    if (codegen::ParseTarget(target).IsCuda() || device_->id() == "cpu") return nullptr;
+    if (!cpu_) cpu_ = OpenDevice(options_, "cpu");
+    return runs(*cpu_) ? cpu_.get() : nullptr;
+  }
+
   void CompileFor(const std::string& target) {
     const double start = sys::MonotonicSeconds();
-    preload::ProgramFamily family = MakeFamily(*checkpoint_, dtype_, options_.shared.compile_mode, *device_);
+    device::Device* const runner = RunnerOf(target);
+    preload::ProgramFamily family = MakeFamily(*checkpoint_, dtype_, options_.shared.compile_mode,
+                                               runner != nullptr ? *runner : *device_);
     family.target = target;
-    const std::vector<std::string> mine = device_->Targets();
-    const bool runs_here = std::find(mine.begin(), mine.end(), target) != mine.end();
     // What this machine cannot run it cannot measure either.
-    if (!runs_here) family.profile = std::string(preload::kDefaultProfile);
+    if (runner == nullptr) family.profile = std::string(preload::kDefaultProfile);
     compile::CompilerOptions compiler_options =
         MakeCompilerOptions(*checkpoint_, family, dtype_, options_.shared.fullgraph,
-                            runs_here && ModeTunes(options_.shared.compile_mode) ? device_.get() : nullptr);
+                            ModeTunes(options_.shared.compile_mode) ? runner : nullptr);
     // Nor does it know how many threads, or multiprocessors, another has.
-    compiler_options.threads = runs_here ? device_->threads() : 0;
-    if (runs_here) compiler_options.resident_clusters = device_->ResidentClusters();
+    if (runner != nullptr) {
+      compiler_options.threads = runner->threads();
+      compiler_options.resident_clusters = runner->ResidentClusters();
+    }
     if (!options_.dump_folder.empty()) compiler_options.dump_folder = options_.dump_folder + "/" + target;
     compile::Compiler compiler(store_, std::move(compiler_options));
     const auto compile = [&](const preload::ProgramFamily&, std::span<const StepSpec> steps) {
@@ -275,6 +298,7 @@ class Build {
 
   const BuildOptions& options_;
   std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Device> cpu_;  // where it is needed beside a card
   store::Store store_;
   std::vector<std::string> targets_;
   std::vector<StepSpec> steps_;

@@ -239,7 +239,8 @@ void Engine::MakeRunner() {
                                   .device = *device_,
                                   .store = store_,
                                   .counters = counters_,
-                                  .threads = static_cast<int>(request_.shared.device.threads)};
+                                  .threads = static_cast<int>(request_.shared.device.threads),
+                                  .may_compile = !request_.generation.forbid_compile};
   if (execution == "interpreter") {
     runner_ = backends_.interpreter(context, Capacity());
     return;
@@ -312,13 +313,7 @@ std::vector<std::string> Engine::Targets() const {
     device_->CheckTarget(request_.generation.target);
     return {request_.generation.target};
   }
-  std::vector<std::string> targets = device_->Targets();
-  if (targets.empty()) {
-    throw MakeError(ErrorKind::kIncompatible,
-                    "{} ({}): it runs none of the targets that preheat compiles for", device_->name(),
-                    device_->id());
-  }
-  return targets;
+  return device::TargetsOrThrow(*device_);
 }
 
 // Where nothing may be compiled, an artifact for another model or machine is said to be just that.

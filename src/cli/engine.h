@@ -38,6 +38,7 @@ struct BackendContext {
   store::Store& store;
   preload::CompileCounters& counters;
   int threads;
+  bool may_compile = true;
 };
 
 struct Backends {

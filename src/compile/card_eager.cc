@@ -41,6 +41,7 @@ CardEager MakeCardEager(store::Store& store, const CardEagerOptions& options) {
     for (const RegionUnit& unit : step.units) sources.push_back({unit.region, unit.source});
   }
   CodeMaker code(store, options.target, 0, options.compiler);
+  if (!options.may_compile) code.ForbidCompiling();
   std::vector<std::string> hashes;
   try {
     hashes = code.Make(sources);

@@ -24,6 +24,7 @@ struct CardEagerOptions {
   tensor::DType dtype = tensor::DType::kBf16;
   std::string target;                                         // "sm_90a"
   program::LogitRows logit_rows = program::LogitRows::kLast;  // of the prefill program
+  bool may_compile = true;  // else kernels that the store does not have are kWouldCompile
   const toolchain::Compiler* compiler = nullptr;  // null: the one that this machine has for the target
 };
 

@@ -73,6 +73,13 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
     units.push_back({.name = source.name, .source = source.text, .target = target_});
     keys.push_back(std::move(key));
   }
+  if (!units.empty() && !may_compile_) {
+    throw base::MakeError(
+        base::ErrorKind::kWouldCompile,
+        "{} kernels would have to be compiled for {}, {} the first of them, and compiling is "
+        "forbidden; run once without --forbid-compile",
+        units.size(), target_, units.front().name);
+  }
   if (!units.empty()) {
     base::Detail("compiling {} units for {}", units.size(), target_);
     base::Progress progress("compiling", static_cast<int64_t>(units.size()));

@@ -27,9 +27,12 @@ class CodeMaker {
   CodeMaker(store::Store& store, std::string target, int jobs, const toolchain::Compiler* compiler = nullptr)
       : store_(store), target_(std::move(target)), jobs_(jobs), compiler_(compiler) {}
 
+  // From now on what the store does not have is an error.
+  void ForbidCompiling() { may_compile_ = false; }
+
   // The hash of each source's code, in order; equal texts are compiled once. Starts no process where all is
   // found but the one that asks the compiler who it is. Errors: NotFound where there is no compiler,
-  // ToolFailed.
+  // ToolFailed; WouldCompile, naming a source, where compiling is forbidden.
   std::vector<std::string> Make(std::span<const Source> sources);
 
   // What the compiler said of the kernels in code that was made or found here; empty where it said nothing.
@@ -53,6 +56,7 @@ class CodeMaker {
   const toolchain::Compiler* compiler_;
   std::unique_ptr<toolchain::Compiler> found_compiler_;
   std::map<std::string, std::vector<toolchain::KernelResources>> resources_;  // by hash of the code
+  bool may_compile_ = true;
   int64_t compiled_ = 0;
   int64_t found_ = 0;
   double seconds_ = 0;

@@ -22,4 +22,14 @@ void Device::WaitForRing(uint32_t) {
   CHECK(false);
 }
 
+std::vector<std::string> TargetsOrThrow(const Device& device) {
+  std::vector<std::string> targets = device.Targets();
+  if (targets.empty()) {
+    throw base::MakeError(base::ErrorKind::kIncompatible,
+                          "{} ({}): it runs none of the targets that preheat compiles for: {} is needed",
+                          device.name(), device.id(), device.Needs());
+  }
+  return targets;
+}
+
 }  // namespace preheat::device

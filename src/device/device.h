@@ -65,8 +65,8 @@ struct Launch {
   int64_t chunk = 0;
   ph_block_shape blocks{};  // devices of blocks of threads only
   std::span<const TensorMap> tensor_maps{};
-  // 1 + the kind of a link: neighbouring links of one kernel are one launch of it, over a table of them. Only in what is
-  // recorded: Run throws kCorrupt. 0: a launch of its own.
+  // 1 + the kind of a link: neighbouring links of one kernel are one launch of it, over a table of them. Only
+  // in what is recorded: Run throws kCorrupt. 0: a launch of its own.
   int link = 0;
   int round = 0;            // of a link, as ph_link::round
   int64_t most_blocks = 0;  // 0: as many as there are tiles
@@ -145,6 +145,7 @@ class Device {
   virtual std::string_view id() const = 0;  // "cpu", "cuda:0", "null"
   virtual std::string name() const = 0;     // the processor's own name
   virtual std::string model() const = 0;    // what schedules are measured for, and shared by: its model
+  virtual std::string Needs() const = 0;    // what a device of this kind needs to run any of our targets
   virtual std::vector<std::string> Targets() const = 0;  // code that runs here, best first
   virtual int64_t memory_bytes() const = 0;
   virtual int64_t cache_bytes() const = 0;  // of the last cache before memory
@@ -200,5 +201,8 @@ class Device {
   // the device failed, or stopped without it.
   virtual void WaitForRing(uint32_t count);
 };
+
+// Its targets. Throws kIncompatible, saying what it needs, where it runs none of ours.
+std::vector<std::string> TargetsOrThrow(const Device& device);
 
 }  // namespace preheat::device

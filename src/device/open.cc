@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "device/cpu/cpu_device.h"
 #include "device/cuda/cuda_device.h"
 
@@ -22,6 +23,21 @@ bool IsCuda(std::string_view spec) {
          std::ranges::all_of(spec.substr(1), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+constexpr int kNoCard = -1;
+
+// The first card that runs a target of ours.
+int FirstUsableCard(const cuda::Driver& driver) {
+  const std::vector<CudaInfo> cards = ListCudaDevices(driver);
+  for (const CudaInfo& card : cards) {
+    if (!CudaTargets(card.capability).empty()) return card.ordinal;
+  }
+  if (!cards.empty()) {
+    base::Warn("no card is used: {} has compute capability {}.{}, and {} is needed", cards.front().name,
+               cards.front().capability / 10, cards.front().capability % 10, kCudaNeeds);
+  }
+  return kNoCard;
+}
+
 }  // namespace
 
 void CheckSpec(std::string_view spec) {
@@ -38,7 +54,10 @@ std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options) 
     return std::make_unique<CudaDevice>(cuda::OpenDriver(), ordinal);
   }
   if (spec == "auto") {
-    if (const cuda::Driver* driver = cuda::FindDriver()) return std::make_unique<CudaDevice>(*driver, 0);
+    const cuda::Driver* const driver = cuda::FindDriver();
+    if (const int ordinal = driver != nullptr ? FirstUsableCard(*driver) : kNoCard; ordinal != kNoCard) {
+      return std::make_unique<CudaDevice>(*driver, ordinal);
+    }
   }
   return std::make_unique<CpuDevice>(ThreadPoolOptions{.threads = options.threads});
 }

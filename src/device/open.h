@@ -16,7 +16,8 @@ struct OpenOptions {
 // Throws kInvalidArgument where `spec` is none of auto, cpu, cuda, cuda:N.
 void CheckSpec(std::string_view spec);
 
-// "cpu"; "cuda" is cuda:0; "auto" is cuda:0 where there is a card and its driver, else the CPU. Errors: as
+// "cpu"; "cuda" is cuda:0; "auto" is the first card that runs a target of ours, where there is
+// one and its driver, else the CPU. Errors: as
 // CheckSpec; kDevice, saying what is missing, for a device that cannot be opened.
 std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options = {});
 

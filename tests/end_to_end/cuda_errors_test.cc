@@ -119,6 +119,17 @@ TEST_F(CudaErrors, AnArtifactWithoutCodeForThisCard) {
               {"Fake card (cuda:0): it runs none of the targets that preheat compiles for"});
 }
 
+TEST_F(CudaErrors, ACardThatRunsNoneOfOurTargetsIsPassedOverUnasked) {
+  const auto cpu = Preheat(On("a", "run"), Card("capability=75"));
+  ExpectDone(cpu);
+  EXPECT_THAT(cpu.err,
+              HasSubstr("no card is used: Fake card has compute capability 7.5, and compute capability 8.0"));
+  EXPECT_THAT(cpu.out, HasSubstr("this run cpu\n"));
+  ExpectError(
+      Preheat(On("a", "run", {"--device", "cuda"}), Card("capability=75")), 4,
+      {"Fake card (cuda:0): it runs none of the targets that preheat compiles for: compute capability 8.0"});
+}
+
 TEST_F(CudaErrors, WhatIsNotOnCardsYet) {
   ExpectError(Preheat(On("a", "run", {"--device", "cuda", "--execution", "interpreter"}), Card()), 2,
               {"--execution interpreter: the reference runs on the CPU, not on cuda; use --device cpu"});

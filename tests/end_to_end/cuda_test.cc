@@ -31,11 +31,27 @@ TEST_F(Cuda, BuiltOnACardTheMetadataDescribesIt) {
 }
 
 TEST_F(Cuda, BuiltForAProcessorOnACardTheMetadataSaysCpu) {
-  ExpectDone(Preheat(BuildWords("a", {"--targets", "x86-64-v3"}), Card()));
+  ExpectDone(Preheat(BuildWords("a", {"--targets", "x86-64-v3", "--device", "cuda"}), Card()));
   const auto made = FingerprintOf("a");
   EXPECT_EQ(made["device_type"].GetString(), std::string("cpu"));
   EXPECT_TRUE(made["device_name"].IsNull());
   EXPECT_TRUE(made["gpu"].IsNull());
+}
+
+TEST_F(Cuda, ABuildForProcessorsAloneLeavesTheCardAlone) {
+  ExpectDone(Preheat(BuildWords("a", {"--targets", "x86-64-v3"}), Card("retain=46")));
+  const auto made = FingerprintOf("a");
+  EXPECT_EQ(made["device_type"].GetString(), std::string("cpu"));
+  EXPECT_TRUE(made["device_name"].IsString());
+}
+
+TEST_F(Cuda, BesideACardTheProcessorsCodeIsMeasuredOnTheProcessor) {
+  Words words = BuildWords("a", {"--targets", "x86-64-v3", "--compile-dynamic", "false", "--device", "cuda"});
+  std::ranges::replace(words, std::string("default"), std::string("max-autotune"));
+  const auto build = Preheat(words, Card());
+  ExpectDone(build);
+  EXPECT_THAT(build.out, HasSubstr("x86-64-v3: tuning: "));
+  EXPECT_THAT(build.out, Not(HasSubstr("x86-64-v3: tuning: 0.0000s")));
 }
 
 TEST_F(Cuda, OnAnotherCardRunNamesTheFactors) {

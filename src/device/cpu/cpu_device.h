@@ -16,6 +16,7 @@ class CpuDevice final : public Device {
   std::string_view id() const override { return "cpu"; }
   std::string name() const override;
   std::string model() const override;  // vendor, family, model
+  std::string Needs() const override { return "an x86-64-v3 processor (AVX2, FMA)"; }
   std::vector<std::string> Targets() const override;
   int64_t memory_bytes() const override;
   int64_t cache_bytes() const override { return sys::ThisCpu().l3_bytes; }

@@ -29,6 +29,8 @@ struct CudaInfo {
   int64_t shared_bytes_per_block = 0;
 };
 std::vector<CudaInfo> ListCudaDevices(const cuda::Driver& driver);
+// What a card needs to run any of our targets, in words.
+inline constexpr char kCudaNeeds[] = "compute capability 8.0 to 10.x or 12.x";
 // Targets that a card of this capability runs, best first.
 std::vector<std::string> CudaTargets(int capability);
 
@@ -41,6 +43,7 @@ class CudaDevice final : public Device {
   std::string_view id() const override { return id_; }
   std::string name() const override { return info_.name; }
   std::string model() const override { return info_.name; }
+  std::string Needs() const override { return kCudaNeeds; }
   std::vector<std::string> Targets() const override { return CudaTargets(info_.capability); }
   int64_t memory_bytes() const override { return info_.memory_bytes; }
   int64_t cache_bytes() const override { return info_.l2_bytes; }
@@ -75,6 +78,9 @@ class CudaDevice final : public Device {
   void MakeCurrent() const;
 
  private:
+  // Holds nothing yet: so that what the other constructor got before an error is given back.
+  CudaDevice(const cuda::Driver& driver, std::string id) : driver_(driver), id_(std::move(id)) {}
+
   class GraphRecording;
 
   void Enqueue(const Launch& launch, bool first);

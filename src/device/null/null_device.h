@@ -11,6 +11,7 @@ class NullDevice final : public Device {
   std::string_view id() const override { return "null"; }
   std::string name() const override { return "null device"; }
   std::string model() const override { return "null"; }
+  std::string Needs() const override { return "nothing"; }
   std::vector<std::string> Targets() const override {
     return {"x86-64-v4+avx512bf16", "x86-64-v4", "x86-64-v3"};
   }
