@@ -6,7 +6,7 @@
 namespace preheat::device::cuda {
 
 LoadedModules::LoadedModules(const CudaDevice& device, std::span<const std::span<const std::byte>> images)
-    : device_(device) {
+    : LoadedModules(device) {
   const Driver& driver = device.driver();
   for (const std::span<const std::byte> bytes : images) {
     const sys::CodeImageView image = sys::ParseCodeImage(bytes);

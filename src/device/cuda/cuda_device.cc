@@ -110,7 +110,7 @@ std::vector<std::string> CudaTargets(int capability) {
 }
 
 CudaDevice::CudaDevice(const Driver& driver, int ordinal)
-    : driver_(driver), id_(fmt::format("cuda:{}", ordinal)) {
+    : CudaDevice(driver, fmt::format("cuda:{}", ordinal)) {
   const std::vector<CudaInfo> all = ListCudaDevices(driver);
   if (ordinal < 0 || static_cast<size_t>(ordinal) >= all.size()) {
     throw MakeError(ErrorKind::kDevice, "--device {}: there {}{}; `preheat devices` lists them", id_,
@@ -138,11 +138,14 @@ CudaDevice::CudaDevice(const Driver& driver, int ordinal)
 }
 
 CudaDevice::~CudaDevice() {
+  if (context_ == nullptr) return;
   MakeCurrent();
-  (void)driver_.StreamSynchronize(stream_);
+  if (stream_ != nullptr) {
+    (void)driver_.StreamSynchronize(stream_);
+    (void)driver_.StreamDestroy(stream_);
+  }
   if (ring_ != nullptr) (void)driver_.MemFreeHost(ring_);
-  if (stream_ != nullptr) (void)driver_.StreamDestroy(stream_);
-  if (context_ != nullptr) (void)driver_.PrimaryCtxRelease(device_);
+  (void)driver_.PrimaryCtxRelease(device_);
 }
 
 void CudaDevice::MakeCurrent() const {
@@ -267,6 +270,9 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   if (launch.blocks.blocks_per_sm > 0) {
     blocks = std::min<int64_t>(launch.most_blocks > 0 ? launch.most_blocks : blocks,
                                int64_t{launch.blocks.blocks_per_sm} * info_.multiprocessors);
+  }
+  if (blocks > INT32_MAX) {
+    throw MakeError(ErrorKind::kCorrupt, "{}: a launch of {} blocks; build the artifact again", id_, blocks);
   }
   const int64_t cluster = std::max(1, launch.blocks.cluster);
   blocks = std::max(cluster, blocks / cluster * cluster);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "sys/cpu.h"
@@ -17,7 +18,7 @@ constexpr int kMostThreads = 12;     // more gain nothing: the link is full
 // One thread's pinned pieces and its stream.
 class Lane {
  public:
-  explicit Lane(const CudaDevice& device) : driver_(device.driver()) {
+  explicit Lane(const CudaDevice& device) : Lane(device.driver()) {
     device.MakeCurrent();
     driver_.Check(driver_.StreamCreate(&stream_, cuda::kNonBlockingStream),
                   "making a stream for the weights");
@@ -49,6 +50,9 @@ class Lane {
   void Finish() { driver_.Check(driver_.StreamSynchronize(stream_), "sending weights"); }
 
  private:
+  // Holds nothing yet: so that what the other constructor got before an error is given back.
+  explicit Lane(const cuda::Driver& driver) : driver_(driver) {}
+
   struct Pinned {
     void* memory = nullptr;
     cuda::Event sent = nullptr;
@@ -75,7 +79,12 @@ CudaWeights::CudaWeights(CudaDevice& device, std::vector<HostTensor> tensors) : 
   slab_ = device.AllocateUncleared(size);
   const int threads = std::clamp<int>(sys::AvailableThreads(), 1, kMostThreads);
   for (int i = 0; i < std::min<int>(threads, static_cast<int>(pieces_.size())); ++i) {
-    threads_.emplace_back([this] { CopyPieces(); });
+    try {
+      threads_.emplace_back([this] { CopyPieces(); });
+    } catch (const std::system_error&) {  // as many as there may be; at worst this one
+      if (threads_.empty()) CopyPieces();
+      break;
+    }
   }
 }
 
