@@ -42,10 +42,6 @@ struct StepShape {
   int64_t rows = 0;                      // a bucket's length, 1 for decode, 0 for any
   int64_t threads = 0;                   // of the machine that will run it, as far as known; 0: not known
   std::vector<int> resident_clusters{};  // as Device::ResidentClusters; empty: not known
-  // The product after this region, in this round of a repeated block or the next, whose first weights a
-  // kernel may bring nearer while it ends; kNoNode: none.
-  ir::NodeId next_product = ir::kNoNode;
-  bool in_next_round = false;
 };
 
 // An operand of a generated launch, by what it is in the graph.
@@ -53,7 +49,6 @@ struct RegionOperand {
   enum class Kind { kNode, kWorkspace, kKeyCache, kValueCache, kRotary, kIds, kState, kLogits };
   Kind kind = Kind::kNode;
   ir::NodeId node = ir::kNoNode;  // kNode: a Weight node, or the value's producer
-  bool next_round = false;        // kNode: a Weight of the next round of a repeated block
   int workspace = 0;              // kWorkspace: index into RegionCode::workspaces
   program::Operand::Access access = program::Operand::Access::kRead;
 };

@@ -175,8 +175,7 @@ class Lowering {
     const codegen::Schedule schedule =
         options_.schedule ? options_.schedule(graph_, id)
                           : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
-    const codegen::RegionCode code =
-        codegen::Generate(graph_, id, options_.target, ShapeBefore(id), schedule);
+    const codegen::RegionCode code = codegen::Generate(graph_, id, options_.target, options_.shape, schedule);
     const std::vector<int> workspaces = AddWorkspaces(RegionName(graph_, id), code.workspaces);
     RegionUnit unit = {
         .region = RegionName(graph_, id), .node = id, .schedule = schedule, .source = code.source};
@@ -205,27 +204,6 @@ class Lowering {
     return record;
   }
 
-  // The step's shape, with what follows a region of decode.
-  codegen::StepShape ShapeBefore(NodeId id) const {
-    codegen::StepShape shape = options_.shape;
-    if (options_.kind != program::StepKind::kDecode) return shape;
-    for (const ir::Block& block : graph_.blocks) {
-      const auto here = std::find(block.nodes.begin(), block.nodes.end(), id);
-      if (here == block.nodes.end()) continue;
-      const auto is_product = [&](NodeId node) { return graph_[node].op == Op::kMatmul; };
-      const auto next = std::find_if(here + 1, block.nodes.end(), is_product);
-      if (next != block.nodes.end()) {
-        shape.next_product = *next;
-      } else if (block.repeats()) {
-        const auto first = std::find_if(block.nodes.begin(), here, is_product);
-        if (first == here) continue;  // a library's products
-        shape.next_product = *first;
-        shape.in_next_round = true;
-      }
-    }
-    return shape;
-  }
-
   void LowerBreak(NodeId id) {
     const std::string text =
         fmt::format("{} : {}", ir::Info(graph_[id].op).text, ir::ToText(graph_[id].type));
@@ -251,8 +229,6 @@ class Lowering {
     using From = codegen::RegionOperand::Kind;
     switch (operand.kind) {
       case From::kNode:
-        if (operand.next_round)
-          return {Operand::Kind::kNextWeight, WeightIndex(operand.node), operand.access};
         return OperandOf(operand.node, operand.access);
       case From::kWorkspace:
         return {Operand::Kind::kBuffer, workspaces[static_cast<size_t>(operand.workspace)], operand.access};

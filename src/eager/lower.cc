@@ -229,8 +229,6 @@ class Lowering {
         return {{wanted.kind, 0, wanted.access}, DType::kF32, 0};
       case Kind::kState:
         return {{wanted.kind, 0, wanted.access}, DType::kI32, 0};
-      case Kind::kNextWeight:
-        break;  // no library kernel reads ahead
     }
     CHECK(false);
     return {};
@@ -331,7 +329,6 @@ std::optional<program::Launch> LowerBreak(const ir::Graph& graph, ir::NodeId nod
       case Kind::kKeyCache:
       case Kind::kValueCache:
       case Kind::kLogits:
-      case Kind::kNextWeight:
         break;
     }
     Place where = place(wanted.node);

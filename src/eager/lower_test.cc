@@ -48,7 +48,6 @@ std::string Text(const program::Program& program) {
         return "state";
       case Kind::kLogits:
         return "logits";
-      case Kind::kNextWeight:
         return "next weight";
     }
     return "";

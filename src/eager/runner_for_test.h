@@ -105,7 +105,6 @@ class Runner {
         return &state;
       case Kind::kLogits:
         return logits_.data();
-      case Kind::kNextWeight:
         break;
     }
     return nullptr;

@@ -124,7 +124,6 @@ Operand ReadOperand(const Reader& in, const Program& program) {
   bool constant = false;
   switch (operand.kind) {
     case Operand::Kind::kWeight:
-    case Operand::Kind::kNextWeight:
       count = static_cast<int64_t>(program.weights.size());
       constant = true;
       break;

@@ -7,8 +7,8 @@
 namespace preheat::program {
 
 inline constexpr std::array<std::string_view, 3> kPerNames = {"step", "rows", "positions"};
-inline constexpr std::array<std::string_view, 9> kKindNames = {
-    "weight", "buffer", "key_cache", "value_cache", "rotary", "ids", "state", "logits", "next_weight"};
+inline constexpr std::array<std::string_view, 8> kKindNames = {"weight", "buffer", "key_cache", "value_cache",
+                                                               "rotary", "ids",    "state",     "logits"};
 inline constexpr std::array<std::string_view, 3> kAccessNames = {"read", "write", "read_write"};
 inline constexpr std::array<std::string_view, 2> kStepKindNames = {"prefill", "decode"};
 inline constexpr std::array<std::string_view, 2> kLogitRowsNames = {"last", "all"};

@@ -94,8 +94,6 @@ struct Operand {
     kIds,         // int32 [rows]: the step's tokens; in decode the state's token
     kState,       // ph_state
     kLogits,      // f32 [logit rows, vocab]
-    kNextWeight,  // as kWeight, of the next round of a repeated segment; null in the last: only to be brought
-                  // nearer
   };
   enum class Access { kRead, kWrite, kReadWrite };  // what memory planning needs to know
   Kind kind = Kind::kBuffer;

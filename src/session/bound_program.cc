@@ -82,9 +82,6 @@ void* BoundProgram::Address(const program::Operand& operand, int64_t layer, cons
   using Kind = program::Operand::Kind;
   const auto index = static_cast<size_t>(operand.index);
   switch (operand.kind) {
-    case Kind::kNextWeight:
-      if (layer + 1 >= program_.layers) return nullptr;
-      return WeightAddress(index, layer + 1, bindings);
     case Kind::kWeight:
       return WeightAddress(index, layer, bindings);
     case Kind::kBuffer: {

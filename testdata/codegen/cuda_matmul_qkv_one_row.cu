@@ -301,8 +301,7 @@ INLINE float Total(const RowSum& sum) {
   const int n = Lane() / 4;
   return WarpSum(Lane() % 4 != n / 2 ? 0.0f : n % 2 == 0 ? c[0] : c[1]);
 }
-constexpr int kSlots = 3, kSlotBytes = 6144, kBarriersAt = 84096, kAhead = 0;
-INLINE void PrefetchNext(const ph_args*, i64, int) {}
+constexpr int kSlots = 3, kSlotBytes = 6144, kBarriersAt = 84096;
 
 constexpr int kPieces = (int)((kRowBytes + kSlotBytes - 1) / kSlotBytes);  // of a row
 constexpr int kLastBytes = (int)(kRowBytes - (i64)(kPieces - 1) * kSlotBytes);
@@ -325,7 +324,7 @@ class Stream {
  public:
   // Fills the warp's slots with its first pieces.
   __device__ Stream(const ph_args* args, const Place& place, int warp)
-      : args_(args), place_(place), warp_(warp), tile_(place.first_tile) {
+      : args_(args), place_(place), tile_(place.first_tile) {
     slots_ = SharedMemory() + warp * kSlots * kSlotBytes;
     barriers_ = (CopyBarrier*)(SharedMemory() + kBarriersAt) + warp * kSlots;
     policy_ = EvictFirst();
@@ -362,15 +361,7 @@ class Stream {
  private:
   // Asks for the piece that comes next, if there is one.
   __device__ void Fill(int slot) {
-    if (tile_ >= kTiles) {
-      // Pieces of all warps in the order in which they are asked for.
-      if (Lane() == 0) {
-        NO_UNROLL for (int i = 0; i < kAhead; ++i, ++ahead_) {
-          PrefetchNext(args_, ahead_ * (i64)(BlockCount() * kWarps) + warp_ * BlockCount() + BlockIndex(), kSlotBytes);
-        }
-      }
-      return;
-    }
+    if (tile_ >= kTiles) return;
     if (Lane() == 0) {
       const u32 bytes = piece_ == kPieces - 1 ? kLastBytes : kSlotBytes;
       const W* row = RowOf(args_, tile_, place_.list, row_);
@@ -386,8 +377,6 @@ class Stream {
 
   const ph_args* args_;
   Place place_;
-  int warp_;
-  i64 ahead_ = 0;  // pieces of the next product that were asked for
   u8* slots_;
   CopyBarrier* barriers_;
   u64 policy_;

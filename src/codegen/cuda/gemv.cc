@@ -44,9 +44,8 @@ Schedule MakeRing(const Spec& spec, int64_t warps, int64_t blocks, int64_t slots
   // A slot that is no longer than a row.
   const int64_t bytes = std::min(slot_bytes, RowBytes(spec));
   const int64_t team = spec.epilogue == Epilogue::kRotaryAppend ? 2 : 1;
-  return {{"family", kRing},     {"warps", warps}, {"blocks", blocks},
-          {"rows", 1},           {"team", team},   {"slots", slots},
-          {"slot_bytes", bytes}, {"ahead", 0},     {"mma", IsBf16(spec) ? 1 : 0}};
+  return {{"family", kRing}, {"warps", warps}, {"blocks", blocks},    {"rows", 1},
+          {"team", team},    {"slots", slots}, {"slot_bytes", bytes}, {"mma", IsBf16(spec) ? 1 : 0}};
 }
 
 Schedule MakeDirect(const Spec& spec, int64_t warps, int64_t blocks, int64_t rows) {
@@ -56,7 +55,6 @@ Schedule MakeDirect(const Spec& spec, int64_t warps, int64_t blocks, int64_t row
 
 // Where things lie in shared memory.
 struct SharedLayout {
-  int64_t ring = 0;
   int64_t x = 0;
   int64_t scratch = 0;
   int64_t exchange = 0;
@@ -74,7 +72,7 @@ SharedLayout LayOut(const Spec& spec, const Schedule& schedule, int64_t staged) 
     at = (at + bytes + 127) / 128 * 128;
     return begin;
   };
-  if (ring) layout.ring = take(schedule.at("warps") * schedule.at("slots") * schedule.at("slot_bytes"));
+  if (ring) take(schedule.at("warps") * schedule.at("slots") * schedule.at("slot_bytes"));
   layout.x = take(staged * element);
   layout.scratch = take(kTeamScratchBytes);
   if (schedule.at("team") == 2) layout.exchange = take(kExchangeBytes);
@@ -85,7 +83,7 @@ SharedLayout LayOut(const Spec& spec, const Schedule& schedule, int64_t staged) 
 
 }  // namespace
 
-// Figures of docs/performance.md: with 4 warps of 4 slots of 6 KB, two blocks a multiprocessor, a 3B model's
+// Figures of docs/performance.md: with 4 warps of slots of 6 KB, two blocks a multiprocessor, a 3B model's
 // decode step came closest to reading alone.
 Schedule DefaultGemv(const Spec& spec, const Target& target) {
   if (!CanRing(spec, target)) return MakeDirect(spec, 8, 4, 1);
@@ -109,25 +107,8 @@ std::vector<Schedule> GemvCandidates(const Spec& spec, const Target& target) {
   return candidates;
 }
 
-// Where the next product's weights begin: PrefetchNext(args, i, bytes) asks for the i-th piece of them.
-std::string NextText(const ir::Graph& graph, const StepShape& shape, OperandList* operands) {
-  constexpr char kNothing[] = "INLINE void PrefetchNext(const ph_args*, i64, int) {}\n";
-  if (shape.next_product == ir::kNoNode) return kNothing;
-  const std::optional<Spec> next = matmul::ReadSpec(graph, shape.next_product);
-  if (!next || RowBytes(*next) % 16 != 0) return kNothing;
-  // Gate and up are read side by side; queries come long before keys and values.
-  const size_t parts = next->epilogue == Epilogue::kSiluMul ? 2 : 1;
-  for (size_t part = 0; part < parts; ++part) {
-    operands->Add(fmt::format("kNext{}", part), {.kind = RegionOperand::Kind::kNode,
-                                                 .node = next->parts[part].weight,
-                                                 .next_round = shape.in_next_round});
-  }
-  return fmt::format("constexpr int kNextParts = {};\nconstexpr i64 kNextBytes = {};  // of each\n{}", parts,
-                     next->parts[0].columns * RowBytes(*next), kGemvNext);
-}
-
 RegionCode GenerateGemv(const ir::Graph& graph, const Spec& spec, const Target& target,
-                        const StepShape& shape, const Schedule& schedule) {
+                        const Schedule& schedule) {
   const int64_t warps = schedule.at("warps"), rows = schedule.at("rows"), team = schedule.at("team");
   const bool ring = schedule.at("family") == kRing;
   CHECK(rows == RowsFor(spec, rows) && warps % team == 0 && team <= Lists(spec));
@@ -141,7 +122,6 @@ RegionCode GenerateGemv(const ir::Graph& graph, const Spec& spec, const Target& 
   matmul::AddStageOperands(spec, &operands);
   matmul::AddProductOperands(spec, &operands);
 
-  const std::string next = ring ? NextText(graph, shape, &operands) : "";
   std::string text = CudaPrelude(target, spec.math);
   text += matmul::OpeningText(graph, spec, staged);
   text += operands.text();
@@ -157,10 +137,8 @@ RegionCode GenerateGemv(const ir::Graph& graph, const Spec& spec, const Target& 
   text += kGemvRows;
   text += schedule.at("mma") != 0 ? kGemvMma : kGemvFma;
   if (ring) {
-    text +=
-        fmt::format("constexpr int kSlots = {}, kSlotBytes = {}, kBarriersAt = {}, kAhead = {};\n",
-                    schedule.at("slots"), schedule.at("slot_bytes"), layout.barriers, schedule.at("ahead"));
-    text += next;
+    text += fmt::format("constexpr int kSlots = {}, kSlotBytes = {}, kBarriersAt = {};\n",
+                        schedule.at("slots"), schedule.at("slot_bytes"), layout.barriers);
     text += kGemvRing;
   } else {
     text += kGemvDirect;

@@ -7,15 +7,10 @@
 // what comes slots later in the warp's stream, whichever tile that is, so that the stream does not pause
 // between tiles.
 //
-// The stream goes on over the kernel's end: where no weights of its own are left to ask for, a warp asks for
-// the first of the next product's, into L2, which would else be idle until that product's blocks run.
-// Attention in between hides the output projection's altogether.
-//
 // Schedule: family 0 direct (any card, any shape), 1 ring (sm_90 and later; rows of a multiple of 16 bytes);
 //   warps of a block; blocks a multiprocessor; rows: columns of each list in a tile; team 2: where columns
 //   come in pairs (gate and up; a rotary pair), two warps take one each, so that tiles are half as coarse;
-//   slots, slot_bytes of a warp's ring; ahead: pieces of the next product asked for in place of each of its
-//   own.
+//   slots, slot_bytes of a warp's ring.
 // Sums: lane by lane over pieces of 16 bytes in the order of k, then across lanes by halves: the same bits
 // for the same schedule whatever runs beside.
 #pragma once
@@ -30,6 +25,6 @@ namespace preheat::codegen::cuda {
 Schedule DefaultGemv(const matmul::Spec& spec, const Target& target);
 std::vector<Schedule> GemvCandidates(const matmul::Spec& spec, const Target& target);
 RegionCode GenerateGemv(const ir::Graph& graph, const matmul::Spec& spec, const Target& target,
-                        const StepShape& shape, const Schedule& schedule);
+                        const Schedule& schedule);
 
 }  // namespace preheat::codegen::cuda

@@ -96,15 +96,6 @@ INLINE float Total(const RowSum& sum) {
 }
 )text";
 
-const char kGemvNext[] = R"text(
-INLINE void PrefetchNext(const ph_args* args, i64 i, int bytes) {
-  const int part = (int)(i % kNextParts);
-  const i64 begin = i / kNextParts * bytes;
-  const u8* const next = Operand<const u8>(args, kNext0 + part);
-  if (next != 0 && begin < kNextBytes) PrefetchBulk(next + begin, (u32)Min(bytes, kNextBytes - begin));
-}
-)text";
-
 const char kGemvRing[] = R"text(
 constexpr int kPieces = (int)((kRowBytes + kSlotBytes - 1) / kSlotBytes);  // of a row
 constexpr int kLastBytes = (int)(kRowBytes - (i64)(kPieces - 1) * kSlotBytes);
@@ -127,7 +118,7 @@ class Stream {
  public:
   // Fills the warp's slots with its first pieces.
   __device__ Stream(const ph_args* args, const Place& place, int warp)
-      : args_(args), place_(place), warp_(warp), tile_(place.first_tile) {
+      : args_(args), place_(place), tile_(place.first_tile) {
     slots_ = SharedMemory() + warp * kSlots * kSlotBytes;
     barriers_ = (CopyBarrier*)(SharedMemory() + kBarriersAt) + warp * kSlots;
     policy_ = EvictFirst();
@@ -164,15 +155,7 @@ class Stream {
  private:
   // Asks for the piece that comes next, if there is one.
   __device__ void Fill(int slot) {
-    if (tile_ >= kTiles) {
-      // Pieces of all warps in the order in which they are asked for.
-      if (Lane() == 0) {
-        NO_UNROLL for (int i = 0; i < kAhead; ++i, ++ahead_) {
-          PrefetchNext(args_, ahead_ * (i64)(BlockCount() * kWarps) + warp_ * BlockCount() + BlockIndex(), kSlotBytes);
-        }
-      }
-      return;
-    }
+    if (tile_ >= kTiles) return;
     if (Lane() == 0) {
       const u32 bytes = piece_ == kPieces - 1 ? kLastBytes : kSlotBytes;
       const W* row = RowOf(args_, tile_, place_.list, row_);
@@ -188,8 +171,6 @@ class Stream {
 
   const ph_args* args_;
   Place place_;
-  int warp_;
-  i64 ahead_ = 0;  // pieces of the next product that were asked for
   u8* slots_;
   CopyBarrier* barriers_;
   u64 policy_;

@@ -6,7 +6,6 @@ namespace preheat::codegen::cuda {
 extern const char kGemvRows[];    // a warp's rows of weights
 extern const char kGemvFma[];     // a row's product with x, by fused multiply-adds
 extern const char kGemvMma[];     // the same by tensor cores
-extern const char kGemvNext[];    // pieces of the next product's weights into L2
 extern const char kGemvRing[];    // Stream: rows through a ring of shared-memory slots
 extern const char kGemvDirect[];  // Stream: rows straight from memory
 extern const char kGemvFinish[];  // the kernel

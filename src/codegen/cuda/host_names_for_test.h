@@ -285,7 +285,6 @@ INLINE void WaitBarrier(CopyBarrier* barrier, u32 parity, int line = __builtin_L
 INLINE u64 EvictFirst() {
   return host_calls->EvictFirst();
 }
-INLINE void PrefetchBulk(const void*, u32) {}
 INLINE void CopyBulk(void* to, const void* from, u32 bytes, CopyBarrier* barrier, u64 policy,
                      int line = __builtin_LINE()) {
   host_calls->CopyBulk(to, from, bytes, barrier, policy, line);

@@ -242,10 +242,6 @@ INLINE u64 EvictFirst() {
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
-// Brings them into L2, or not: advice. Address and size are multiples of 16.
-INLINE void PrefetchBulk(const void* from, u32 bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
 // `bytes` contiguous bytes; addresses and size are multiples of 16.
 INLINE void CopyBulk(void* to, const void* from, u32 bytes, CopyBarrier* barrier, u64 policy) {
   asm volatile(

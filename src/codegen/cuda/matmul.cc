@@ -42,7 +42,7 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule) {
   const Spec spec = SpecOf(graph, node);
-  return HasOneRow(spec, shape) ? GenerateGemv(graph, spec, target, shape, schedule)
+  return HasOneRow(spec, shape) ? GenerateGemv(graph, spec, target, schedule)
                                 : GenerateGemm(graph, spec, target, schedule);
 }
 
