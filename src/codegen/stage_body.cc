@@ -106,7 +106,7 @@ std::string StageText(const Spec& spec) {
     case Prologue::kNone:
       return std::string(kClear) + kStagePlain;
     case Prologue::kRmsNorm:
-      return fmt::format("constexpr float kEps = {:.9g}f;\n", spec.eps) + kClear + kStageRmsNorm;
+      return fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps) + kClear + kStageRmsNorm;
     case Prologue::kMerge:
       return fmt::format(
                  "constexpr i64 kSplitBlock = {}, kMergeHeads = {};\nconstexpr int kMergeHeadDim = {};\n",

@@ -95,7 +95,7 @@ template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
 template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
   UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
 }
-constexpr float kEps = 1e-05f;
+constexpr float kEps = 1.000000000e-05f;
 
 struct Before {
   VF weights[kVectors];

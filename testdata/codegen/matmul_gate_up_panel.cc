@@ -8,7 +8,7 @@ constexpr int kX = 0;
 constexpr int kNorm = 1;
 constexpr int kStagedRows = 2;
 constexpr i64 kStagedStride = 3072, kStageBlock = 4;
-constexpr float kEps = 1e-05f;
+constexpr float kEps = 1.000000000e-05f;
 
 constexpr i64 kWhole = kK / LANES * LANES;
 constexpr int kRest = kK % LANES;

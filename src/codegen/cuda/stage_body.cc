@@ -93,7 +93,7 @@ std::string StageBody(const matmul::Spec& spec, std::string_view rows) {
   std::string body = kRowInVectors;
   body += rows;
   if (spec.prologue == matmul::Prologue::kNone) return body + kPlain;
-  return body + fmt::format("constexpr float kEps = {:.9g}f;\n", spec.eps) + kNorm;
+  return body + fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps) + kNorm;
 }
 
 }  // namespace preheat::codegen::cuda
