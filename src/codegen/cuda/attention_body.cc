@@ -25,7 +25,7 @@ INLINE Piece LoadPiece(const CacheElement* head, i64 position) {
   } else {
     CacheElement* const to = (CacheElement*)&piece;
     UNROLL for (int i = 0; i < kPer; ++i) {
-      if (d + i < kHeadDim) to[i] = row[d + i];
+      if (d + i < kHeadDim) Put(to + i, GetDependent(row + d + i));
     }
   }
   return piece;
