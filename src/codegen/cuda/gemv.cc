@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "codegen/cuda/gemv_body.h"
+#include "codegen/cuda/machine.h"
 #include "codegen/cuda/prelude.h"
 #include "codegen/cuda/stage_body.h"
 #include "codegen/matmul_text.h"
@@ -81,20 +82,28 @@ SharedLayout LayOut(const Spec& spec, const Schedule& schedule, int64_t staged) 
   return layout;
 }
 
+bool Fits(const Spec& spec, const Schedule& schedule, const Target& target) {
+  const int64_t staged = StagedElements(spec, static_cast<int>(schedule.at("warps")) * 32);
+  return LayOut(spec, schedule, staged).bytes <= MostSharedBytes(target);
+}
+
 }  // namespace
 
 // Figures of docs/performance.md: with 4 warps of slots of 6 KB, two blocks a multiprocessor, a 3B model's
 // decode step came closest to reading alone.
 Schedule DefaultGemv(const Spec& spec, const Target& target) {
-  if (!CanRing(spec, target)) return MakeDirect(spec, 8, 4, 1);
-  return MakeRing(spec, 4, 2, 3, 6144);
+  for (int64_t slots = CanRing(spec, target) ? 3 : 0; slots > 1; --slots) {
+    const Schedule ring = MakeRing(spec, 4, 2, slots, 6144);
+    if (Fits(spec, ring, target)) return ring;
+  }
+  return MakeDirect(spec, 8, 4, 1);
 }
 
 std::vector<Schedule> GemvCandidates(const Spec& spec, const Target& target) {
   std::vector<Schedule> candidates = {DefaultGemv(spec, target)};
   const auto add = [&](const Schedule& schedule) {
-    if (std::find(candidates.begin(), candidates.end(), schedule) == candidates.end())
-      candidates.push_back(schedule);
+    const bool has = std::find(candidates.begin(), candidates.end(), schedule) != candidates.end();
+    if (!has && Fits(spec, schedule, target)) candidates.push_back(schedule);
   };
   if (CanRing(spec, target)) {
     add(MakeRing(spec, 8, 2, 4, 3072));

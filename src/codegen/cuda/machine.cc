@@ -276,4 +276,17 @@ std::string_view CudaMachine() {
   return kMachine;
 }
 
+// CUDA C++ Programming Guide, compute capabilities: shared memory of a thread block.
+int64_t MostSharedBytes(const Target& target) {
+  switch (target.sm) {
+    case 80:
+      return 163 << 10;
+    case 90:
+    case 100:
+      return 227 << 10;
+    default:
+      return 99 << 10;
+  }
+}
+
 }  // namespace preheat::codegen::cuda

@@ -11,11 +11,17 @@
 //   waits are bounded: a barrier that does not come stops the kernel with a trap, which the host reports
 #pragma once
 
+#include <cstdint>
 #include <string_view>
+
+#include "codegen/codegen.h"
 
 namespace preheat::codegen::cuda {
 
 // CUDA C++ for sm_80 and later; what newer cards alone have is behind __CUDA_ARCH__. No includes.
 std::string_view CudaMachine();
+
+// The most shared memory that a block may have on this target.
+int64_t MostSharedBytes(const Target& target);
 
 }  // namespace preheat::codegen::cuda

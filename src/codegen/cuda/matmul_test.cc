@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "codegen/cuda/machine.h"
 #include "codegen/cuda/matmul_run_for_test.h"
 #include "codegen/cuda/wgmma.h"
 #include "codegen/matmul_reference_for_test.h"
@@ -207,6 +208,28 @@ TEST(Wgmma, BrokenIsCaught) {
       }
     }
     EXPECT_NE(caught, "") << mutant.from;
+  }
+}
+
+TEST(CudaGemv, EverySchedulesMemoryIsThereOnEveryCard) {
+  constexpr StepShape kDecode{.rows = 1};
+  for (const char* name : {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"}) {
+    const Target target = ParseTarget(name);
+    for (const bool bf16 : {true, false}) {
+      for (const int64_t k : {2048, 14336, 28672}) {
+        MatmulCase c = {.k = k, .columns = {4096}};
+        if (!bf16) c.weight = DType::kF32;
+        const MatmulGraph g = MakeGraph(c);
+        const auto check = [&](const Schedule& schedule) {
+          const RegionCode code = codegen::Generate(g.graph, g.matmul, target, kDecode, schedule);
+          EXPECT_LE(code.launches[0].blocks.shared_bytes, MostSharedBytes(target))
+              << name << " k " << k << " " << ToText(schedule);
+        };
+        check(codegen::DefaultSchedule(g.graph, g.matmul, target, kDecode));
+        for (const Schedule& schedule : codegen::Candidates(g.graph, g.matmul, target, kDecode))
+          check(schedule);
+      }
+    }
   }
 }
 
