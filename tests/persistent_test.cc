@@ -138,5 +138,33 @@ TEST_F(Persistent, RequestsRepeatThemselves) {
   }
 }
 
+// Words that not every step writes: after 85 steps of one part the 86th, the first of two, would wait for a
+// tag that is that of zeroed memory, if tags of parts went on with all steps.
+TEST_F(Persistent, TheFirstStepWithPartsTakesNothingForPartsThatIsNone) {
+  const Checkpoint checkpoint = Synthesize({});
+  TheHostCard().multiprocessors = 4;
+  store::Store store = store::Store::InMemory();
+  constexpr int kPrompt = 16, kSteps = 86;  // three tags a step, from 1 on: the 86th begins with 256
+  CompiledModel model(checkpoint, store,
+                      {.target = "sm_90a",
+                       .steps = {StepSpec::AnyLength(), StepSpec::Decode()},
+                       .schedules = {{"step", {{"few", kPrompt + kSteps - 2}}}}});
+  compile::InterpreterRunner interpreter(
+      checkpoint, capture::CaptureLlama(checkpoint.config(), {.weight_dtype = checkpoint.dtype()}), 512);
+  interpreter.Begin({});
+  std::vector<int32_t> ids;
+  for (int i = 0; i < kPrompt; ++i) ids.push_back(5 * i + 1);
+  model.session().Prefill(ids, 0);
+  interpreter.Prefill(ids, 0);
+  for (int step = 0; step < kSteps; ++step) {
+    const int32_t id = (7 * step + 3) % 256;
+    model.session().SetToken(id);
+    model.session().Decode();
+    interpreter.SetToken(id);
+    interpreter.Decode();
+  }
+  EXPECT_LT(RelativeError(Copy(model.session().logits()), interpreter.logits()), 0.02);
+}
+
 }  // namespace
 }  // namespace preheat::testing

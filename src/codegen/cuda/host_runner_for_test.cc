@@ -286,7 +286,8 @@ void HostRunner::MeetNamed(const char* name, int id, int threads, int line, Meet
   }
   place.line = line;
   if (++place.lanes > 32) {
-    Fail(line, fmt::format("{}: warp {} is at barrier {} a second time before all were there once", name, self.warp(), id));
+    Fail(line, fmt::format("{}: warp {} is at barrier {} a second time before all were there once", name,
+                           self.warp(), id));
   }
   const bool waits = meeting == Meeting::kWaits;
   if (waits) {

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 
+#include "abi/kernel_abi.h"
 #include "base/check.h"
+#include "base/error.h"
 #include "codegen/buffers.h"
 #include "codegen/cache_layout.h"
+#include "codegen/cuda/machine.h"
 #include "codegen/cuda/persistent_body.h"
 #include "codegen/cuda/prelude.h"
 #include "codegen/cuda/stage_body.h"
@@ -22,8 +25,7 @@ using matmul::Prologue;
 using matmul::Spec;
 using Access = program::Operand::Access;
 
-constexpr int64_t kWarps = 8, kTileRows = 8, kLinkBytes = 136, kNamedBarriers = 16;
-constexpr int64_t kSharedBytes = 227 << 10;  // of a block, on sm_90 and sm_100
+constexpr int64_t kWarps = 8, kTileRows = 8, kNamedBarriers = 16;
 constexpr int64_t kFewestStages = 6;
 constexpr int64_t kMostParts = 16;                 // of the positions, in attention
 constexpr int kFresh = 0, kParts = 1, kEpoch = 2;  // workspaces
@@ -53,35 +55,58 @@ AttentionShape ShapeOf(const ir::Node& node) {
   return {node.Int("heads"), node.Int("kv_heads"), node.Int("head_dim")};
 }
 
-// The nodes that compute, in order, without the sample behind the logits; empty where the graph has another
-// shape.
-std::vector<ir::NodeId> LinksOf(const ir::Graph& graph) {
-  std::vector<ir::NodeId> links;
-  int repeating = 0;
+// A region of the kernel: the embedding, a product or attention.
+struct Part {
+  ir::NodeId node = ir::kNoNode;
+  std::optional<Spec> product;
+  std::optional<AttentionShape> attention;
+
+  XPlace place() const { return product ? PlaceOf(*product) : XPlace::kNone; }
+};
+
+// What of the graph the kernel runs, in order: all but the sample behind the logits.
+struct Plan {
+  std::vector<Part> parts;
+  size_t first_of_layers = 0, last_of_layers = 0;  // in parts
+  int64_t layers = 0;
+  size_t attention = 0;  // in parts
+  int64_t fewest_tiles = INT32_MAX;
+
+  const AttentionShape& attention_shape() const { return *parts[attention].attention; }
+};
+
+// The nodes that compute; a part has neither product nor attention where it is none that we link.
+std::optional<Plan> PartsOf(const ir::Graph& graph) {
+  Plan plan;
   for (const ir::Block& block : graph.blocks) {
-    repeating += block.repeats() ? 1 : 0;
+    if (block.repeats()) {
+      if (plan.layers > 0) return std::nullopt;
+      plan.layers = block.repeat;
+      plan.first_of_layers = plan.parts.size();
+    }
     for (const ir::NodeId id : block.nodes) {
-      switch (graph[id].op) {
+      const ir::Node& node = graph[id];
+      switch (node.op) {
         case Op::kIds:
         case Op::kWeight:
         case Op::kKvCache:
         case Op::kCarry:
         case Op::kAppendedCache:
-          break;
+          continue;
         case Op::kSample:
-          if (links.empty() || links.back() != graph.logits) return {};
-          return repeating == 1 ? links : std::vector<ir::NodeId>{};
+          if (plan.layers == 0 || plan.parts.back().node != graph.logits) return std::nullopt;
+          return plan;
         default:
-          links.push_back(id);
+          break;
       }
+      Part& part = plan.parts.emplace_back();
+      part.node = id;
+      if (node.op == Op::kMatmul) part.product = matmul::ReadSpec(graph, id);
+      if (node.op == Op::kAttention) part.attention = ShapeOf(node);
+      if (block.repeats() && id == block.yield) plan.last_of_layers = plan.parts.size() - 1;
     }
   }
-  return {};
-}
-
-const ir::Block& LayersOf(const ir::Graph& graph) {
-  return *std::find_if(graph.blocks.begin(), graph.blocks.end(),
-                       [](const ir::Block& b) { return b.repeats(); });
+  return std::nullopt;
 }
 
 bool CanLink(const ir::Graph& graph, const Spec& spec) {
@@ -89,8 +114,13 @@ bool CanLink(const ir::Graph& graph, const Spec& spec) {
   const bool rows = std::all_of(spec.parts.begin(), spec.parts.end(), [&](const matmul::Part& part) {
     return part.columns % RowsOfList(spec) == 0;
   });
+  const auto has_words = [&](ir::NodeId id) {
+    const tensor::DType dtype = graph[id].type.dtype;
+    return dtype == bf16 || dtype == tensor::DType::kF32;
+  };
   return spec.one_row && spec.math == bf16 && spec.weight_dtype == bf16 && spec.k % 512 == 0 && rows &&
-         spec.prologue != Prologue::kMerge &&
+         spec.prologue != Prologue::kMerge && has_words(spec.x) && has_words(spec.node) &&
+         (spec.residual == ir::kNoNode || has_words(spec.residual)) &&
          (spec.epilogue != Epilogue::kRotaryAppend ||
           (spec.head_dim / 2 % RowsOfList(spec) == 0 && graph[spec.cache].type.dtype == bf16));
 }
@@ -103,12 +133,38 @@ bool CanLinkAttention(const ir::Graph& graph, const ir::Node& node) {
          shape.heads % shape.kv_heads == 0 && shape.group() <= 8 && shape.group() * shape.head_dim <= 512;
 }
 
-int64_t FewestTiles(const ir::Graph& graph, const std::vector<ir::NodeId>& links) {
-  int64_t fewest = INT32_MAX;
-  for (const ir::NodeId id : links) {
-    if (graph[id].op == Op::kMatmul) fewest = std::min(fewest, TilesOf(*matmul::ReadSpec(graph, id)));
+// A buffer in shared memory serves multiplicands of one kind: normed ones are written when all threads have
+// met, plain ones at once, and attention's scratch is where plain ones lie. So plain ones may follow nothing
+// that reads them there.
+bool MayFollow(const Part& part, const Part& before) {
+  if (part.attention) return before.place() == XPlace::kNormed;
+  return part.place() != XPlace::kPlain || before.place() != XPlace::kPlain;
+}
+
+// nullopt where the graph is none that one kernel runs.
+std::optional<Plan> PlanOf(const ir::Graph& graph) {
+  std::optional<Plan> plan = PartsOf(graph);
+  if (!plan || graph[plan->parts.front().node].op != Op::kEmbedding) return std::nullopt;
+  int attentions = 0;
+  for (size_t i = 1; i < plan->parts.size(); ++i) {
+    const Part& part = plan->parts[i];
+    if (part.product && CanLink(graph, *part.product)) {
+      plan->fewest_tiles = std::min(plan->fewest_tiles, TilesOf(*part.product));
+    } else if (part.attention && CanLinkAttention(graph, graph[part.node])) {
+      plan->attention = i;
+      ++attentions;
+    } else {
+      return std::nullopt;
+    }
+    if (!MayFollow(part, plan->parts[i - 1])) return std::nullopt;
   }
-  return fewest;
+  const tensor::DType embedded = graph[plan->parts.front().node].type.dtype;
+  const bool has_words = embedded == tensor::DType::kBf16 || embedded == tensor::DType::kF32;
+  const Part& yield = plan->parts[plan->last_of_layers];
+  const bool fits = has_words && attentions == 1 && yield.product &&
+                    MayFollow(plan->parts[plan->first_of_layers], yield) &&
+                    plan->fewest_tiles >= plan->attention_shape().kv_heads;
+  return fits ? plan : std::nullopt;
 }
 
 // Where things lie in shared memory, and how much of it the links need besides the ring.
@@ -121,19 +177,21 @@ struct SharedLayout {
   int64_t StageBytes() const { return kTileRows * (chunk * 2 + 64); }
 };
 
-SharedLayout LayOut(const ir::Graph& graph, const std::vector<ir::NodeId>& links, int64_t most_stages) {
+// nullopt where there is no room for the stages that are needed at least: the window's, and those that warps
+// are ahead of each other in attention, where a stage is of a few of them.
+std::optional<SharedLayout> LayOut(const Plan& plan, const Target& target, const Schedule& schedule) {
   SharedLayout layout;
-  int64_t normed = 0, plain = 0, least_k = INT64_MAX;
-  for (const ir::NodeId id : links) {
-    if (graph[id].op == Op::kAttention) plain = std::max(plain, ShapeOf(graph[id]).ScratchBytes());
-    if (graph[id].op != Op::kMatmul) continue;
-    const Spec spec = *matmul::ReadSpec(graph, id);
-    int64_t& place = PlaceOf(spec) == XPlace::kNormed ? normed : plain;
-    place = std::max(place, StagedElements(spec, kWarps * 32) * 2);
-    least_k = std::min(least_k, spec.k);
-    if (spec.k % 1024 != 0) layout.chunk = 512;
+  int64_t normed = 0, plain = plan.attention_shape().ScratchBytes(), least_k = INT64_MAX;
+  for (const Part& part : plan.parts) {
+    if (!part.product) continue;
+    int64_t& place = part.place() == XPlace::kNormed ? normed : plain;
+    place = std::max(place, StagedElements(*part.product, kWarps * 32) * 2);
+    least_k = std::min(least_k, part.product->k);
+    if (part.product->k % 1024 != 0) layout.chunk = 512;
   }
-  for (layout.stages = most_stages; layout.stages >= kFewestStages; --layout.stages) {
+  const int64_t steps_of_stage = layout.chunk / (2 * plan.attention_shape().head_dim);
+  const int64_t fewest = std::max(kFewestStages, schedule.at("window") + kWarps / steps_of_stage);
+  for (layout.stages = schedule.at("stages"); layout.stages >= fewest; --layout.stages) {
     // Warps are ahead of each other by what the ring holds, in tiles of the shortest rows.
     layout.meetings = layout.stages / (least_k / layout.chunk) + 1;
     int64_t at = layout.stages * layout.StageBytes();
@@ -146,13 +204,13 @@ SharedLayout LayOut(const ir::Graph& graph, const std::vector<ir::NodeId>& links
     layout.plain = take(plain);
     layout.sums = take(layout.meetings * kWarps * kTileRows * 4);
     layout.team = take(kTeamScratchBytes);
-    layout.links = take((kWarps + 1) * kLinkBytes);
+    layout.links = take((kWarps + 1) * static_cast<int64_t>(sizeof(ph_link)));
     layout.barriers = take(2 * layout.stages * 8);
     layout.stalled = take(4);
     layout.bytes = at;
-    if (layout.bytes <= kSharedBytes && layout.meetings <= kNamedBarriers - 2) break;
+    if (layout.bytes <= MostSharedBytes(target) && layout.meetings <= kNamedBarriers - 2) return layout;
   }
-  return layout;
+  return std::nullopt;
 }
 
 // One link's text and record.
@@ -180,9 +238,8 @@ Link EmbeddingLink(const ir::Graph& graph, ir::NodeId id) {
   return link;
 }
 
-Link MatmulLink(const ir::Graph& graph, ir::NodeId id, const Target& target, const SharedLayout& layout,
-                bool to_next_round, bool syncs_first) {
-  const Spec spec = *matmul::ReadSpec(graph, id);
+Link MatmulLink(const ir::Graph& graph, const Spec& spec, const Target& target, const SharedLayout& layout,
+                bool to_next_round) {
   const auto flagged = matmul::Handed::kFlagged;
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
@@ -195,9 +252,9 @@ Link MatmulLink(const ir::Graph& graph, ir::NodeId id, const Target& target, con
   link.text += matmul::ColumnsText(spec);
   link.text += fmt::format(
       "constexpr int kRows = {}, kLists = {}, kXAt = {};\nconstexpr i64 kTiles = {};\n"
-      "constexpr u32 kToNextRound = {};\nconstexpr bool kSyncsFirst = {};\n",
+      "constexpr u32 kToNextRound = {};\n",
       RowsOfList(spec), matmul::Lists(spec), PlaceOf(spec) == XPlace::kNormed ? layout.normed : layout.plain,
-      TilesOf(spec), to_next_round ? 1 : 0, syncs_first);
+      TilesOf(spec), to_next_round ? 1 : 0);
   link.text += TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()");
   link.text +=
       WarpWords(kFlaggedRuns + matmul::FinishText(spec, graph, target, matmul::Runs::kOfTheDialect, flagged) +
@@ -234,30 +291,9 @@ Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, 
 }  // namespace
 
 bool CanPersist(const ir::Graph& graph, const Target& target) {
-  // Bulk copies, and room for the ring.
-  if (target.sm < 90 || target.sm >= 120) return false;
-  const std::vector<ir::NodeId> links = LinksOf(graph);
-  if (links.empty() || graph[links.front()].op != Op::kEmbedding) return false;
-  int64_t attentions = 0, kv_heads = 0;
-  XPlace before = XPlace::kNone;
-  for (const ir::NodeId id : links) {
-    const ir::Node& node = graph[id];
-    if (node.op == Op::kMatmul) {
-      const std::optional<Spec> spec = matmul::ReadSpec(graph, id);
-      if (!spec || !CanLink(graph, *spec)) return false;
-      before = PlaceOf(*spec);
-    } else if (node.op == Op::kAttention) {
-      // Its scratch is where plain multiplicands lie.
-      if (before != XPlace::kNormed || !CanLinkAttention(graph, node)) return false;
-      ++attentions;
-      kv_heads = ShapeOf(node).kv_heads;
-      before = XPlace::kNone;
-    } else if (id != links.front()) {
-      return false;
-    }
-  }
-  return attentions == 1 && FewestTiles(graph, links) >= kv_heads &&
-         LayOut(graph, links, DefaultSchedule().at("stages")).stages >= kFewestStages;
+  if (target.sm < 90) return false;  // bulk copies
+  const std::optional<Plan> plan = PlanOf(graph);
+  return plan && LayOut(*plan, target, DefaultSchedule());
 }
 
 Schedule DefaultSchedule() {
@@ -265,43 +301,33 @@ Schedule DefaultSchedule() {
 }
 
 PersistentCode Generate(const ir::Graph& graph, const Target& target, const Schedule& schedule) {
-  const std::vector<ir::NodeId> links = LinksOf(graph);
-  const ir::Block& layers = LayersOf(graph);
-  const SharedLayout layout = LayOut(graph, links, schedule.at("stages"));
-  CHECK(layout.stages >= kFewestStages);
+  const std::optional<Plan> plan = PlanOf(graph);
+  CHECK(plan.has_value());
+  const std::optional<SharedLayout> room = LayOut(*plan, target, schedule);
+  if (!room) {
+    throw base::MakeError(base::ErrorKind::kInvalidArgument, "no room for a ring of \"{}\" on {}",
+                          ToText(schedule), target.name);
+  }
+  const SharedLayout& layout = *room;
+  const AttentionShape& attention = plan->attention_shape();
   PersistentCode code;
-  code.regions = links;
   code.workspaces.resize(3);
-  code.workspaces[kEpoch] = {{.fixed = 4}, Keeps::kYes};
+  code.workspaces[kFresh] = {{.fixed = 2 * attention.kv_heads * attention.head_dim * 4}, Keeps::kYes};
+  code.workspaces[kParts] = {{.fixed = attention.PartWords() * 4}, Keeps::kYes};
+  code.workspaces[kEpoch] = {{.fixed = 8}, Keeps::kYes};
 
   std::string bodies, produce, consume;
-  int first_dependent = 0, last_of_layers = 0;
-  for (size_t kind = 0; kind < links.size(); ++kind) {
-    const ir::NodeId id = links[kind];
-    const ir::Node& node = graph[id];
-    Link link;
-    if (node.op == Op::kEmbedding) {
-      link = EmbeddingLink(graph, id);
-    } else if (node.op == Op::kAttention) {
-      link = AttentionLink(graph, id, target, layout, schedule.at("few"));
-      first_dependent = static_cast<int>(kind);
-      const AttentionShape shape = ShapeOf(node);
-      code.workspaces[kFresh] = {{.fixed = 2 * shape.kv_heads * shape.head_dim * 4}, Keeps::kYes};
-      code.workspaces[kParts] = {{.fixed = shape.PartWords() * 4}, Keeps::kYes};
-    } else {
-      const Spec spec = *matmul::ReadSpec(graph, id);
-      const ir::Node& previous = graph[links[kind - 1]];
-      const bool same_place =
-          previous.op == Op::kMatmul && PlaceOf(*matmul::ReadSpec(graph, links[kind - 1])) == PlaceOf(spec);
-      link = MatmulLink(graph, id, target, layout, id == layers.yield,
-                        PlaceOf(spec) == XPlace::kPlain && same_place);
-    }
-    if (id == layers.yield) last_of_layers = static_cast<int>(kind);
+  for (size_t kind = 0; kind < plan->parts.size(); ++kind) {
+    const Part& part = plan->parts[kind];
+    Link link = part.product ? MatmulLink(graph, *part.product, target, layout, kind == plan->last_of_layers)
+                : part.attention ? AttentionLink(graph, part.node, target, layout, schedule.at("few"))
+                                 : EmbeddingLink(graph, part.node);
+    code.regions.push_back(part.node);
     bodies += fmt::format("namespace link{} {{\n{}}}  // namespace link{}\n", kind, link.text, kind);
     produce += fmt::format("        case {0}: link{0}::Produce(&args, &producer); break;\n", kind);
     consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
     link.launch.entry = "step";
-    link.launch.tiles.count = FewestTiles(graph, links);
+    link.launch.tiles.count = plan->fewest_tiles;
     link.launch.blocks = {
         .threads = static_cast<int>(kWarps + 1) * 32, .blocks_per_sm = 1, .shared_bytes = layout.bytes};
     link.launch.link = static_cast<int>(kind) + 1;
@@ -314,14 +340,14 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
       "= {};\n"
       "constexpr int kSumsAt = {}, kLinksAt = {}, kBarriersAt = {}, kStalledAt = {};\n"
       "constexpr u32 kRounds = {};  // of a step: tags\n"
-      "constexpr int kFirstDependent = {}, kLastOfLayers = {};\n",
+      "constexpr int kAttention = {}, kLastOfLayers = {};\n",
       kWarps, layout.stages, layout.chunk, schedule.at("window"), schedule.at("stalled"), layout.meetings,
-      layout.sums, layout.links, layout.barriers, layout.stalled, layers.repeat + 1, first_dependent,
-      last_of_layers);
+      layout.sums, layout.links, layout.barriers, layout.stalled, plan->layers + 1, plan->attention,
+      plan->last_of_layers);
   code.source += kWords;
   code.source += kRing;
   code.source += bodies;
-  code.source += fmt::format(fmt::runtime(kKernel), produce, consume);
+  code.source += fmt::format(fmt::runtime(kKernel), produce, consume, plan->attention);
   return code;
 }
 

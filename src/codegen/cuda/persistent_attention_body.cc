@@ -27,7 +27,7 @@ INLINE Share ShareOf(int past) {
   const int block = BlockIndex(), blocks = BlockCount();
   if (past <= kFew) return {block >= blocks - (int)kKvHeads ? block - (blocks - (int)kKvHeads) : -1, 0, 1, 0, past};
   int parts = 1;
-  while (parts < 16 && parts * 2 * (int)kKvHeads <= blocks) parts *= 2;
+  while (parts < kMostParts && parts * 2 * (int)kKvHeads <= blocks) parts *= 2;
   const int each = (int)Max((i64)((past + parts - 1) / parts + 7) / 8 * 8, (i64)8);
   const int kv_head = block / parts < kKvHeads ? block / parts : -1, part = block % parts;
   const int begin = (int)Min((i64)past, (i64)part * each);
@@ -206,7 +206,9 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
   }
 
   // [kv head][part][head of the group][kPartWords]
-  const auto all = Operand<Flagged<f32>>(&args, kParts) + (i64)kv_head * kMostParts * kGroup * kPartWords;
+  ph_args of_parts = args;
+  of_parts.written_tag = (consumer->parts_tag + (args.tag - consumer->tag)) & kTagMask;
+  const auto all = Operand<Flagged<f32>>(&of_parts, kParts) + (i64)kv_head * kMostParts * kGroup * kPartWords;
   for (int i = thread; i < kGroup * kPartWords / 2; i += kWarps * 32) {
     const int h = i * 2 / kPartWords, d = i * 2 % kPartWords;
     const float max = max_of(h);

@@ -5,7 +5,8 @@ namespace preheat::codegen::cuda::persistent {
 // A value goes from block to block as a word that says by itself whether it is there: a float's upper 24 bits
 // (of bf16, its 16), and in the lowest byte the tag of the round that it belongs to. So a hop costs one store
 // and one load, and nothing else need be ordered. A word's last value always has another tag than the one
-// that is waited for.
+// that is waited for: tags go on from step to step, and those of words that not every step writes with the
+// steps that do.
 const char kWords[] = R"text(
 constexpr int kMostLooks = 1 << 22;  // seconds: far beyond any step
 constexpr u32 kTagMask = 0xff;
@@ -129,6 +130,7 @@ struct ph_link {
   i32 kind;
   i32 round;
 };
+static_assert(sizeof(ph_link) == 136);
 
 // The table of links as one warp walks it: a link is asked for while the one before runs, and lies in shared memory
 // that is the warp's own.
@@ -194,8 +196,9 @@ struct Consumer {
   RingPlace place = {0, 0};
   int tiles = 0;  // of products so far, modulo kParts of sums: who finishes the next, and where its sums meet
   u32 tag = 0;    // of the step's first round
+  u32 parts_tag = 0;  // the same of the words of attention's parts, which not every step writes
   u32* epoch = 0;
-  u32 epoch_value = 0;
+  Words2 epochs = {};  // steps so far, and those of them that had parts
 };
 )text";
 
@@ -204,8 +207,9 @@ INLINE void Produce(const ph_args*, Producer*) {}
 // The first link, which also tells of what round the step's words are: each step's tags follow the last one's.
 INLINE void Consume(const ph_args* link, Consumer* consumer) {
   consumer->epoch = Operand<u32>(link, 3);
-  consumer->epoch_value = LoadDependent4(consumer->epoch);
-  consumer->tag = consumer->epoch_value * kRounds + 1;
+  consumer->epochs = LoadDependent8(consumer->epoch);
+  consumer->tag = consumer->epochs.w[0] * kRounds + 1;
+  consumer->parts_tag = consumer->epochs.w[1] * kRounds + 1;
   const i64 id = Max(Min((i64)(i32)LoadDependent4(Operand<const i32>(link, 0)), kVocab - 1), 0);
   ph_args args = *link;
   args.written_tag = consumer->tag & kTagMask;
@@ -217,8 +221,9 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
 }
 )text";
 
-// {0}: the producer's cases, {1}: the consumers'. The last link's words have been read when the step's number
-// moves on, since every block has a part in each product, and so has waited for all that it reads.
+// {0}: the producer's cases, {1}: the consumers', {2}: attention's kind. The last link's words have been read
+// when the step's number moves on, since every block has a part in each product, and so has waited for all
+// that it reads.
 const char kKernel[] = R"text(
 KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {{
   const int warp = WarpIndex();
@@ -241,7 +246,7 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {{
       const ph_link& link = links.Next();
       args.operands = link.operands;
       const int kind = (int)ShuffleFrom((u32)link.kind, 0);
-      if (!started && kind == kFirstDependent) {{  // what it streams depends on the step
+      if (!started && kind == kAttention) {{  // what it streams depends on the step
         WaitDependencies();
         args.past = LoadEarlierI64(&params.state->past);
         started = true;
@@ -262,7 +267,10 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {{
     switch (kind) {{
 {1}    }}
   }}
-  if (BlockIndex() == 0 && ThreadIndex() == 0) StoreRelaxed4(consumer.epoch, consumer.epoch_value + 1);
+  if (BlockIndex() == 0 && ThreadIndex() == 0) {{
+    const u32 has_parts = link{2}::ShareOf((int)args.past).parts > 1 ? 1 : 0;
+    StoreRelaxed8(consumer.epoch, {{{{consumer.epochs.w[0] + 1, consumer.epochs.w[1] + has_parts}}}});
+  }}
 }}
 )text";
 

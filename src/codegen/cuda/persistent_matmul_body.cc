@@ -10,7 +10,7 @@ namespace preheat::codegen::cuda::persistent {
 const char kMatmul[] = R"text(
 constexpr int kChunks = (int)(kK / kChunk), kSlice = kChunk / kWarps, kSteps = kSlice / 64;
 constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
-constexpr bool kInRegisters = kPieces <= 8;           // of x
+constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
 static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
 
 INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
@@ -54,7 +54,6 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
     const warp::Tile tile = warp::TileAt(mine);
     early = warp::Before(&args, 0, tile.part, tile.column, tile.count);
   };
-  if constexpr (kSyncsFirst) SyncConsumers();  // the link before may still read what x overwrites
   const team::Before before = team::StageBefore(&args);
   ask();
   if (ThreadIndex() == 0) *Stalled() = 1;

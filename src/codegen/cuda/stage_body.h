@@ -16,7 +16,8 @@ namespace preheat::codegen::cuda {
 // REQUIRES: the prologue is not merge.
 std::string StageWords(const ir::Graph& graph, const matmul::Spec& spec, int threads, int64_t scratch_at);
 
-// The body of these words alone. `rows`: LoadDependentRow(row, vectors) for other pointers than those to elements.
+// The body of these words alone. `rows`: LoadDependentRow(row, vectors) for other pointers than those to
+// elements.
 std::string StageBody(const matmul::Spec& spec, std::string_view rows);
 
 // k rounded up to whole vectors of a team.
