@@ -210,7 +210,6 @@ TEST(CardMatmulTest, AsksOncePerShapeAndLeavesNothingBehind) {
   device::CudaDevice device(HostDriver(), 0);
   {
     eager::CardMatmul matmul(HostCublasLt(), device);
-    EXPECT_EQ(matmul.Identity(), "cuBLASLt 13.0");
     // y [rows, 2] = x [rows, 3] weight^T [3, 2], f32, rows of x 4 apart.
     std::vector<float> y(8), x = {1, 2, 3, 99, 4, 5, 6, 99}, weight = {1, 0, 0, 1, 1, 1};
     void* operands[] = {y.data(), x.data(), weight.data()};

@@ -278,7 +278,6 @@ cuda::Driver MakeDriver() {
   d.StreamDestroy = [](cuda::Stream) { return cuda::kSuccess; };
   d.StreamSynchronize = [](cuda::Stream) { return Alive(); };
   d.StreamQuery = [](cuda::Stream) { return Alive(); };
-  d.StreamWaitEvent = [](cuda::Stream, cuda::Event, unsigned) { return cuda::kSuccess; };
   d.EventCreate = [](cuda::Event* event, unsigned) {
     *event = reinterpret_cast<cuda::Event>(&TheState());
     return cuda::kSuccess;
@@ -286,10 +285,6 @@ cuda::Driver MakeDriver() {
   d.EventDestroy = [](cuda::Event) { return cuda::kSuccess; };
   d.EventRecord = [](cuda::Event, cuda::Stream) { return cuda::kSuccess; };
   d.EventSynchronize = [](cuda::Event) { return Alive(); };
-  d.EventElapsedTime = [](float* milliseconds, cuda::Event, cuda::Event) {
-    *milliseconds = 1;
-    return cuda::kSuccess;
-  };
   d.ModuleLoadData = ModuleLoadData;
   d.ModuleUnload = [](cuda::Module module) {
     Count(&HostCardUse::modules, -1);

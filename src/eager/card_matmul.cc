@@ -70,11 +70,6 @@ void CardMatmul::Drop(const Plan& plan) const {
   if (plan.description != nullptr) (void)library_.DescriptionDestroy(plan.description);
 }
 
-std::string CardMatmul::Identity() const {
-  const size_t version = library_.GetVersion();
-  return fmt::format("cuBLASLt {}.{}", version / 10000, version / 100 % 100);
-}
-
 device::Kernel CardMatmul::Resolve(const std::string& library, const std::string& entry) {
   if (library == kCardLibraryName && entry == "linear") return {.host = Linear, .device = this};
   if (library == kCardLibraryName && entry == "linear_bias") return {.host = LinearBias, .device = this};

@@ -34,8 +34,6 @@ class CardMatmul {
   // Bytes of weights that were widened: the library multiplies two factors of one type only, so narrower
   // weights than activations are widened to f32 at their first use, by way of the host.
   int64_t widened_bytes() const;
-  // "cuBLASLt 13.0".
-  std::string Identity() const;
 
  private:
   // y [rows, out] = x [rows, in] weight^T [in, out] + bias, by rows; strides in elements.

@@ -103,12 +103,10 @@ Session::~Session() = default;
 
 void Session::Allocate(const std::vector<program::Program>& programs) {
   const program::Program& first = programs.front();
-  kv_ = first.kv;
   vocab_size_ = first.vocab_size;
   layers_ = first.layers;
   rotary_table_ = first.rotary;
   plan_ = PlanMemory(programs, options_);
-  capacity_ = plan_.capacity;
   activations_ = device_.Allocate(plan_.arena_bytes);
   cache_ = device_.Allocate(plan_.cache_bytes);
   rotary_ = device_.Allocate(plan_.rotary_bytes);
@@ -136,7 +134,7 @@ void Session::Begin(const ph_state& state) {
 
 void Session::Resume(int64_t length) {
   Reset();
-  CHECK(length < capacity_);
+  CHECK(length < plan_.capacity);
   ExtendRotary(length);
   length_ = length;
   Restart();
@@ -209,7 +207,7 @@ void Session::RunPiece(BoundProgram& bound, std::span<const int32_t> ids) {
   const auto rows = static_cast<int64_t>(ids.size());
   ExtendRotary(length_ + rows);
   device_.Write(ids_.data(), std::as_bytes(ids));
-  device_.Run(bound.Prepare(rows, length_, capacity_));
+  device_.Run(bound.Prepare(rows, length_, plan_.capacity));
   if (check_step_) check_step_();
   length_ += rows;
   logit_rows_ = bound.program().logit_rows == program::LogitRows::kAll ? rows : 1;
@@ -234,9 +232,9 @@ void Session::LaunchDecode() {
   BoundProgram& bound = BoundForDecode();
   // A library's calls are made anew in each step: operation by operation is what its programs are for.
   if (!device_.RunsAhead() || bound.CallsLibraries()) {
-    device_.Run(bound.Prepare(1, length_, capacity_));
+    device_.Run(bound.Prepare(1, length_, plan_.capacity));
   } else {
-    if (!recorded_decode_) recorded_decode_ = device_.Record(bound.PrepareToRecord(capacity_));
+    if (!recorded_decode_) recorded_decode_ = device_.Record(bound.PrepareToRecord(plan_.capacity));
     recorded_decode_->Run();
   }
   if (check_step_) check_step_();
@@ -283,9 +281,9 @@ void Session::SetToken(int32_t token) {
 }
 
 void Session::CheckRoom(int64_t rows) const {
-  if (length_ + rows <= capacity_) return;
+  if (length_ + rows <= plan_.capacity) return;
   throw MakeError(ErrorKind::kInvalidArgument, "{} positions do not fit into a KV cache of {}",
-                  length_ + rows, capacity_);
+                  length_ + rows, plan_.capacity);
 }
 
 void Session::AwaitWeights() {
@@ -298,7 +296,7 @@ void Session::AwaitWeights() {
 void Session::ExtendRotary(int64_t positions) {
   if (positions <= rotary_positions_) return;
   // Some more, so that a device of its own memory is written to now and then only.
-  const int64_t end = std::min(capacity_, (positions + kRotaryBlock - 1) / kRotaryBlock * kRotaryBlock);
+  const int64_t end = std::min(plan_.capacity, (positions + kRotaryBlock - 1) / kRotaryBlock * kRotaryBlock);
   const std::vector<float>& inv_freq = rotary_table_.inv_freq;
   const size_t row_floats = 2 * inv_freq.size();
   std::vector<float> rows(static_cast<size_t>(end - rotary_positions_) * row_floats);
@@ -320,14 +318,6 @@ std::span<const float> Session::logits() {
   host_logits_.resize(static_cast<size_t>(logit_rows_ * vocab_size_));
   device_.Read(std::as_writable_bytes(std::span(host_logits_)), logits_.data());
   return host_logits_;
-}
-
-int64_t Session::cache_bytes() const {
-  return static_cast<int64_t>(cache_.size());
-}
-
-int64_t Session::activation_bytes() const {
-  return static_cast<int64_t>(plan_.activation_bytes());
 }
 
 }  // namespace preheat::session

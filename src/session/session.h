@@ -49,15 +49,11 @@ class Session final : public StepRunner {
   void SetToken(int32_t token) override;
   std::span<const float> logits() override;
   int64_t length() const override { return length_; }
-  int64_t capacity() const override { return capacity_; }
+  int64_t capacity() const override { return plan_.capacity; }
 
   // Begin with `length` positions that are taken for cached, whatever lies there: for measuring. The next
   // token is 0.
   void Resume(int64_t length);
-
-  // Bytes beyond the weights: KV cache; activations, tables, logits.
-  int64_t cache_bytes() const;
-  int64_t activation_bytes() const;
 
  private:
   // A decode step may run before the token of the last is known to the host, and so many more at most.
@@ -85,7 +81,6 @@ class Session final : public StepRunner {
   std::vector<std::unique_ptr<BoundProgram>> programs_;
 
   MemoryPlan plan_;
-  int64_t capacity_ = 0;
   int64_t length_ = 0;
   int64_t vocab_size_ = 0;
   int64_t layers_ = 0;
@@ -101,7 +96,6 @@ class Session final : public StepRunner {
   device::Buffer logits_;
   std::vector<float> host_logits_;
   std::unique_ptr<device::Recording> recorded_decode_;
-  program::KvLayout kv_;
   program::RotaryTable rotary_table_;
   int64_t rotary_positions_ = 0;  // rows of the rotary table that are filled in
 };

@@ -70,7 +70,6 @@ class CudaDevice final : public Device {
   void WaitForRing(uint32_t count) override;
 
   const CudaInfo& info() const { return info_; }
-  cuda::Stream stream() const { return stream_; }
   const cuda::Driver& driver() const { return driver_; }
   // As Allocate, for memory that is filled at once.
   Buffer AllocateUncleared(size_t size_bytes);

@@ -73,12 +73,10 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   find(driver.StreamDestroy, "cuStreamDestroy_v2");
   find(driver.StreamSynchronize, "cuStreamSynchronize");
   find(driver.StreamQuery, "cuStreamQuery");
-  find(driver.StreamWaitEvent, "cuStreamWaitEvent");
   find(driver.EventCreate, "cuEventCreate");
   find(driver.EventDestroy, "cuEventDestroy_v2");
   find(driver.EventRecord, "cuEventRecord");
   find(driver.EventSynchronize, "cuEventSynchronize");
-  find(driver.EventElapsedTime, "cuEventElapsedTime");
   find(driver.ModuleLoadData, "cuModuleLoadData");
   find(driver.ModuleUnload, "cuModuleUnload");
   find(driver.ModuleGetFunction, "cuModuleGetFunction");

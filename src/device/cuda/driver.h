@@ -95,12 +95,10 @@ struct Driver {
   Result (*StreamDestroy)(Stream stream);
   Result (*StreamSynchronize)(Stream stream);
   Result (*StreamQuery)(Stream stream);
-  Result (*StreamWaitEvent)(Stream stream, Event event, unsigned flags);
   Result (*EventCreate)(Event* event, unsigned flags);
   Result (*EventDestroy)(Event event);
   Result (*EventRecord)(Event event, Stream stream);
   Result (*EventSynchronize)(Event event);
-  Result (*EventElapsedTime)(float* milliseconds, Event begin, Event end);
   Result (*ModuleLoadData)(Module* module, const void* image);
   Result (*ModuleUnload)(Module module);
   Result (*ModuleGetFunction)(Function* function, Module module, const char* name);
