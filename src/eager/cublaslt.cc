@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 #include "sys/dynamic_library.h"
-#include "sys/env.h"
 #include "toolchain/cuda_library.h"
 
 namespace preheat::eager {
@@ -20,22 +19,13 @@ size_t Major(size_t version) {
 }
 
 CublasLt Open() {
-  std::string reason;
-  auto library = sys::DynamicLibrary::Open(toolchain::CudaLibraryNames(kVariable, "libcublasLt"), &reason);
-  if (!library) {
-    throw MakeError(
-        ErrorKind::kNotFound,
-        "eager execution on a card: no cuBLASLt, which multiplies matrices there: install a CUDA "
-        "toolkit or pip's nvidia-cublas, set {} to its libcublasLt.so, or use --device cpu; looked "
-        "in {}: {}",
-        kVariable, sys::GetEnv(kVariable) ? "its file alone" : toolchain::kCudaLibraryPlaces, reason);
-  }
+  sys::DynamicLibrary library = toolchain::OpenCudaLibrary(
+      {.what = "cuBLASLt, which eager execution on a card needs (--device cpu does without)",
+       .stem = "libcublasLt",
+       .package = "nvidia-cublas",
+       .variable = kVariable});
   CublasLt table{};
-  std::string missing;
-  const auto find = [&](auto& function, const char* name) {
-    function = library->Symbol<std::remove_reference_t<decltype(function)>>(name);
-    if (function == nullptr && missing.empty()) missing = name;
-  };
+  sys::SymbolFinder find(library);
   find(table.GetVersion, "cublasLtGetVersion");
   find(table.GetStatusString, "cublasLtGetStatusString");
   find(table.Create, "cublasLtCreate");
@@ -50,17 +40,14 @@ CublasLt Open() {
   find(table.PreferenceSet, "cublasLtMatmulPreferenceSetAttribute");
   find(table.GetHeuristic, "cublasLtMatmulAlgoGetHeuristic");
   find(table.Matmul, "cublasLtMatmul");
-  library->KeepOpen();  // it has exit handlers of its own
+  library.KeepOpen();  // it has exit handlers of its own
   const size_t version = table.GetVersion != nullptr ? table.GetVersion() : 0;
-  if (!missing.empty() || Major(version) < kOldestMajor) {
+  if (!find.found_all() || Major(version) < kOldestMajor) {
     throw MakeError(ErrorKind::kUnsupported,
-                    "{}: {}, and eager execution on a card needs cuBLASLt {} or newer; install one, or set "
-                    "{} to its file",
-                    library->name(),
-                    version == 0 ? "no cuBLASLt that we know"
-                                 : fmt::format("cuBLASLt {}.{}{}", Major(version), version / 100 % 100,
-                                               missing.empty() ? "" : " without " + missing),
-                    kOldestMajor, kVariable);
+                    "{}: cuBLASLt {}.{}{}, and eager execution on a card needs version {} or newer; install "
+                    "one, or set {} to its file",
+                    library.name(), Major(version), version / 100 % 100, find.WithoutText(), kOldestMajor,
+                    kVariable);
   }
   return table;
 }

@@ -36,7 +36,7 @@ TEST(CublasLt, ThatIsNotThereIsSaidWithWhereItWasSought) {
 TEST(CublasLt, AnotherLibraryIsRefused) {
   const base::Error error = Complaint("libm.so.6");
   EXPECT_EQ(error.kind(), base::ErrorKind::kUnsupported);
-  EXPECT_THAT(error.message(), HasSubstr("libm.so.6: no cuBLASLt that we know"));
+  EXPECT_THAT(error.message(), HasSubstr("libm.so.6: cuBLASLt 0.0, without cublasLtGetVersion"));
 }
 
 TEST(CublasLt, AFailureSaysWhatItWasAndWhatMayBeWrong) {

@@ -47,4 +47,25 @@ class DynamicLibrary {
   std::string name_;
 };
 
+// Fills a table of functions from a library, null where it lacks one:
+//   SymbolFinder find(library);
+//   find(driver.Init, "cuInit");
+class SymbolFinder {
+ public:
+  explicit SymbolFinder(const DynamicLibrary& library) : library_(library) {}
+
+  template <typename Function>
+  void operator()(Function& function, const char* symbol) {
+    function = library_.Symbol<Function>(symbol);
+    if (function == nullptr && missing_.empty()) missing_ = symbol;
+  }
+  bool found_all() const { return missing_.empty(); }
+  // For messages: ", without cuInit" names the first that was missing; "" where none was.
+  std::string WithoutText() const { return found_all() ? "" : ", without " + missing_; }
+
+ private:
+  const DynamicLibrary& library_;
+  std::string missing_;
+};
+
 }  // namespace preheat::sys

@@ -6,10 +6,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "sys/env.h"
 
 namespace preheat::toolchain {
 namespace {
+
+// What CudaLibraryNames gives, where no variable names the file.
+constexpr char kPlaces[] =
+    "the loader's search, $CUDA_HOME, $CUDA_PATH, /usr/local/cuda*, and pip's nvidia packages of "
+    "$VIRTUAL_ENV, $CONDA_PREFIX, the user and the system";
 
 std::vector<std::string> Glob(const std::string& pattern) {
   glob_t found{};
@@ -47,6 +53,16 @@ std::vector<std::string> CudaLibraryNames(const char* variable, std::string_view
     for (std::string& path : Glob(fmt::format("{}/{}.so*", folder, stem))) names.push_back(std::move(path));
   }
   return names;
+}
+
+sys::DynamicLibrary OpenCudaLibrary(const CudaLibrary& library) {
+  std::string reason;
+  auto opened = sys::DynamicLibrary::Open(CudaLibraryNames(library.variable, library.stem), &reason);
+  if (opened) return std::move(*opened);
+  throw base::MakeError(base::ErrorKind::kNotFound,
+                        "no {}: install a CUDA toolkit or pip's {}, or set {} to its {}.so; looked in {}: {}",
+                        library.what, library.package, library.variable, library.stem,
+                        sys::GetEnv(library.variable) ? "that file alone" : kPlaces, reason);
 }
 
 }  // namespace preheat::toolchain

@@ -5,16 +5,23 @@
 #include <string_view>
 #include <vector>
 
+#include "sys/dynamic_library.h"
+
 namespace preheat::toolchain {
 
 // What to give sys::DynamicLibrary::Open for `stem` ("libnvrtc"), the likeliest first: the file that the
 // environment variable names, and then nothing else; the loader's own search; $CUDA_HOME and $CUDA_PATH;
 // toolkits under /usr/local; pip's packages of the active environment, of the user, of the system.
 std::vector<std::string> CudaLibraryNames(const char* variable, std::string_view stem);
-// The same for messages, where no variable names the file.
-inline constexpr char kCudaLibraryPlaces[] =
-    "the loader's search, $CUDA_HOME, $CUDA_PATH, /usr/local/cuda*, and pip's nvidia packages of "
-    "$VIRTUAL_ENV, "
-    "$CONDA_PREFIX, the user and the system";
+
+struct CudaLibrary {
+  const char* what;      // "NVRTC, which compiles for NVIDIA GPUs"
+  const char* stem;      // "libnvrtc"
+  const char* package;   // of pip
+  const char* variable;  // may name the file
+};
+// The first that opens. Throws kNotFound: what to install, where it was looked for, and why each did not
+// open.
+sys::DynamicLibrary OpenCudaLibrary(const CudaLibrary& library);
 
 }  // namespace preheat::toolchain

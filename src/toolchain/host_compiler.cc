@@ -23,13 +23,6 @@ constexpr size_t kShownLines = 20;
 // A hung compiler (a network file system gone) must not hang us. No unit takes a hundredth of this.
 constexpr double kTimeoutSeconds = 300;
 
-std::vector<std::string> SplitAtBlanks(const std::string& text) {
-  std::istringstream words(text);
-  std::vector<std::string> result;
-  for (std::string word; words >> word;) result.push_back(word);
-  return result;
-}
-
 // Messages that do not depend on the user's language, and nothing from the environment that changes code.
 std::vector<std::pair<std::string, std::optional<std::string>>> CompilerEnvironment() {
   std::vector<std::pair<std::string, std::optional<std::string>>> env = {{"LC_ALL", "C"}};

@@ -46,10 +46,6 @@ struct Nvrtc::Functions {
   int (*log)(Program program, char* text);
   int (*cubin_size)(Program program, size_t* size);
   int (*cubin)(Program program, char* bytes);
-
-  bool Complete() const {
-    return version && error_text && create && destroy && compile && log_size && log && cubin_size && cubin;
-  }
 };
 
 bool IsNvrtcTarget(std::string_view target) {
@@ -85,19 +81,12 @@ Nvrtc::Nvrtc(sys::DynamicLibrary library, std::shared_ptr<const Functions> funct
     : library_(std::move(library)), functions_(std::move(functions)), major_(major), minor_(minor) {}
 
 Nvrtc Nvrtc::Find() {
-  std::string reason;
-  auto library = sys::DynamicLibrary::Open(CudaLibraryNames("PREHEAT_NVRTC", "libnvrtc"), &reason);
-  if (!library) {
-    throw MakeError(
-        ErrorKind::kNotFound,
-        "no NVRTC, which compiles for NVIDIA GPUs: install a CUDA toolkit or pip's nvidia-cuda-nvrtc, or set "
-        "PREHEAT_NVRTC to its libnvrtc.so ({})",
-        FirstLines(reason, 3));
-  }
+  sys::DynamicLibrary library = OpenCudaLibrary({.what = "NVRTC, which compiles for NVIDIA GPUs",
+                                                 .stem = "libnvrtc",
+                                                 .package = "nvidia-cuda-nvrtc",
+                                                 .variable = "PREHEAT_NVRTC"});
   auto functions = std::make_shared<Functions>();
-  const auto find = [&](auto& function, const char* name) {
-    function = library->Symbol<std::remove_reference_t<decltype(function)>>(name);
-  };
+  sys::SymbolFinder find(library);
   find(functions->version, "nvrtcVersion");
   find(functions->error_text, "nvrtcGetErrorString");
   find(functions->create, "nvrtcCreateProgram");
@@ -108,13 +97,14 @@ Nvrtc Nvrtc::Find() {
   find(functions->cubin_size, "nvrtcGetCUBINSize");
   find(functions->cubin, "nvrtcGetCUBIN");
   int major = 0, minor = 0;
-  if (!functions->Complete() || functions->version(&major, &minor) != 0 || major < kOldestMajor) {
+  if (functions->version != nullptr) functions->version(&major, &minor);
+  if (!find.found_all() || major < kOldestMajor) {
     throw MakeError(ErrorKind::kUnsupported,
-                    "{}: NVRTC {}.{}, and at least version {} is needed; install a newer one",
-                    library->name(), major, minor, kOldestMajor);
+                    "{}: NVRTC {}.{}{}, and at least version {} is needed; install a newer one",
+                    library.name(), major, minor, find.WithoutText(), kOldestMajor);
   }
-  library->KeepOpen();  // it has threads and exit handlers of its own
-  return Nvrtc(std::move(*library), std::move(functions), major, minor);
+  library.KeepOpen();  // it has threads and exit handlers of its own
+  return Nvrtc(std::move(library), std::move(functions), major, minor);
 }
 
 std::string Nvrtc::Identity() const {
@@ -149,13 +139,8 @@ CompiledUnit Nvrtc::CompileOne(const Unit& unit, const CompileOptions& options) 
   } owned{call};
   check(call.create(&owned.program, unit.source.c_str(), (unit.name + ".cu").c_str(), 0, nullptr, nullptr));
 
-  const std::string flags = FlagsText(unit.target);
-  std::vector<std::string> words = options.extra_flags;
-  for (size_t begin = 0; begin < flags.size();) {
-    const size_t end = std::min(flags.find(' ', begin), flags.size());
-    words.push_back(flags.substr(begin, end - begin));
-    begin = end + 1;
-  }
+  std::vector<std::string> words = SplitAtBlanks(FlagsText(unit.target));
+  words.insert(words.end(), options.extra_flags.begin(), options.extra_flags.end());
   std::vector<const char*> texts;
   for (const std::string& word : words) texts.push_back(word.c_str());
   const int result = call.compile(owned.program, static_cast<int>(texts.size()), texts.data());

@@ -6,6 +6,7 @@
 #include <functional>
 #include <mutex>
 #include <numeric>
+#include <sstream>
 #include <thread>
 
 #include "base/check.h"
@@ -98,6 +99,13 @@ std::string FirstLines(const std::string& text, size_t count) {
     end = newline + 1;
   }
   return end >= text.size() ? text : text.substr(0, end) + "...\n";
+}
+
+std::vector<std::string> SplitAtBlanks(const std::string& text) {
+  std::istringstream words(text);
+  std::vector<std::string> result;
+  for (std::string word; words >> word;) result.push_back(word);
+  return result;
 }
 
 std::string JoinWords(const std::vector<std::string>& words) {

@@ -19,6 +19,7 @@ std::string KeepSource(const Unit& unit, const CompileOptions& options, std::str
 
 // The first `count` lines, and dots where there were more.
 std::string FirstLines(const std::string& text, size_t count);
+std::vector<std::string> SplitAtBlanks(const std::string& text);
 std::string JoinWords(const std::vector<std::string>& words);
 
 }  // namespace preheat::toolchain

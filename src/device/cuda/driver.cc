@@ -43,11 +43,7 @@ const char* Advice(Result result) {
 
 Driver LoadFunctions(const sys::DynamicLibrary& library) {
   Driver driver{};
-  std::string missing;
-  const auto find = [&](auto& function, const char* name) {
-    function = library.Symbol<std::remove_reference_t<decltype(function)>>(name);
-    if (function == nullptr && missing.empty()) missing = name;
-  };
+  sys::SymbolFinder find(library);
   find(driver.Init, "cuInit");
   find(driver.DriverGetVersion, "cuDriverGetVersion");
   find(driver.GetErrorName, "cuGetErrorName");
@@ -92,11 +88,11 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   find(driver.GraphDestroy, "cuGraphDestroy");
   int version = 0;
   if (driver.DriverGetVersion != nullptr) driver.DriverGetVersion(&version);
-  if (!missing.empty() || version < kOldestVersion) {
+  if (!find.found_all() || version < kOldestVersion) {
     throw MakeError(
         ErrorKind::kDevice,
         "NVIDIA driver: version {} of its interface{}, and at least {} is needed: install a newer driver",
-        VersionText(version), missing.empty() ? "" : ", without " + missing, VersionText(kOldestVersion));
+        VersionText(version), find.WithoutText(), VersionText(kOldestVersion));
   }
   return driver;
 }
