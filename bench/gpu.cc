@@ -25,13 +25,13 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "compile/compiler.h"
-#include "compile/step_bench.h"
 #include "device/open.h"
+#include "step_bench.h"
 
 namespace preheat::cli {
 namespace {
 
-using compile::StepBench;
+using bench::StepBench;
 using preload::StepSpec;
 using Schedules = std::map<std::string, codegen::Schedule>;
 

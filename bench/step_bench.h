@@ -1,5 +1,5 @@
 // Times whole steps of compiled programs on a device, on weights that are random: speed does not depend on
-// what the numbers are. For choosing among schedules that influence each other, and for benchmarks.
+// what the numbers are.
 #pragma once
 
 #include <map>
@@ -14,7 +14,7 @@
 #include "store/store.h"
 #include "tensor/dtype.h"
 
-namespace preheat::compile {
+namespace preheat::bench {
 
 class StepBench {
  public:
@@ -39,4 +39,4 @@ class StepBench {
   std::vector<store::EntryBytes> held_;
 };
 
-}  // namespace preheat::compile
+}  // namespace preheat::bench

@@ -1,6 +1,5 @@
-#include "compile/step_bench.h"
+#include "step_bench.h"
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -8,19 +7,15 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "compile/plausible.h"
+#include "measure/statistics.h"
 #include "sys/clock.h"
 
-namespace preheat::compile {
+namespace preheat::bench {
 namespace {
 
 constexpr size_t kAlignment = 4096;
 // A prompt comes by itself: prompts without a pause between them would heat a GPU until it slows down.
 constexpr std::chrono::milliseconds kBetweenPrompts{8};
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 }  // namespace
 
@@ -34,7 +29,7 @@ StepBench::StepBench(device::Device& device, store::Store& store, const checkpoi
     bytes += (size + kAlignment - 1) / kAlignment * kAlignment;
   }
   slab_ = device_.Allocate(bytes);
-  FillPlausibly(device_, slab_);
+  compile::FillPlausibly(device_, slab_);
 }
 
 std::unique_ptr<session::Session> StepBench::Open(std::vector<program::Program> programs, int64_t capacity) {
@@ -65,7 +60,7 @@ double StepBench::DecodeSeconds(session::Session& session, int64_t past, int64_t
     device_.Finish();
     if (round > 0) seconds.push_back((sys::MonotonicSeconds() - start) / static_cast<double>(steps));
   }
-  return Median(std::move(seconds));
+  return measure::Median(seconds);
 }
 
 double StepBench::PrefillSeconds(session::Session& session, int64_t rows, int64_t bucket, int runs) {
@@ -81,7 +76,7 @@ double StepBench::PrefillSeconds(session::Session& session, int64_t rows, int64_
     (void)session.token();
     if (run > 0) seconds.push_back(sys::MonotonicSeconds() - start);
   }
-  return Median(std::move(seconds));
+  return measure::Median(seconds);
 }
 
-}  // namespace preheat::compile
+}  // namespace preheat::bench
