@@ -11,6 +11,7 @@
 #include "checkpoint/synth.h"
 #include "compile/interpreter_runner.h"
 #include "compiled_model.h"
+#include "device/cuda/cuda_device.h"
 #include "host_cuda.h"
 #include "sys/env.h"
 #include "sys/files.h"
@@ -164,6 +165,58 @@ TEST_F(Persistent, TheFirstStepWithPartsTakesNothingForPartsThatIsNone) {
     interpreter.Decode();
   }
   EXPECT_LT(RelativeError(Copy(model.session().logits()), interpreter.logits()), 0.02);
+}
+
+// Whether a step is one kernel is measured once, and the record decides from then on.
+TEST_F(Persistent, AStepRunsAsItWasMeasuredToRunBest) {
+  const Checkpoint checkpoint = Synthesize({.layers = 1});
+  TheHostCard().multiprocessors = 2;
+  store::Store store = store::Store::InMemory();
+  const HostCudaCompiler compiler;
+  device::CudaDevice device(HostDriver(), 0);
+  struct Compiled {
+    program::Program program;
+    double tune_seconds;
+    int64_t kernels;
+  };
+  const auto compile = [&](const std::string& profile) {
+    compile::Compiler steps(store, {.config = checkpoint.config(),
+                                    .family = {.target = "sm_90a", .profile = profile},
+                                    .tuning_device = &device,
+                                    .compiler = &compiler});
+    program::Program program = steps.Compile(std::vector<StepSpec>{StepSpec::Decode()}).front();
+    return Compiled{std::move(program), steps.report().tune_seconds, steps.counters().async_compile_miss};
+  };
+  const auto is_one_kernel = [](const Compiled& compiled) {
+    return compiled.program.segments.front().launches.front().link > 0;
+  };
+
+  const Compiled first = compile("a card");
+  EXPECT_GT(first.tune_seconds, 0);
+  store::EntryInfo record;
+  for (const store::EntryInfo& entry : store.List(store::EntryKind::kTuning)) {
+    if (entry.parts[0] == store::KeyPart{"region", "step"}) record = entry;
+  }
+  ASSERT_FALSE(record.name.empty());
+  const std::string best(store.Get(store::EntryKind::kTuning, record.name)->text());
+  store::KeyBuilder key;
+  for (const store::KeyPart& part : record.parts) key.Add(part.label, part.value);
+  ASSERT_EQ(key.Build().name(), record.name);
+
+  const Compiled again = compile("a card");
+  EXPECT_EQ(again.tune_seconds, 0);
+  EXPECT_EQ(again.kernels, 0);
+  EXPECT_TRUE(again.program == first.program);
+
+  EXPECT_EQ(best == "persistent=0", !is_one_kernel(first)) << best;
+
+  const std::string narrow = "few=512 stages=11 stalled=2 window=3",
+                    wide = "few=512 stages=11 stalled=4 window=7";
+  store.Put(store::EntryKind::kTuning, key.Build(), best == narrow ? wide : narrow);
+  const Compiled other = compile("a card");
+  EXPECT_EQ(other.tune_seconds, 0);
+  EXPECT_TRUE(is_one_kernel(other));
+  EXPECT_FALSE(other.program == first.program);
 }
 
 }  // namespace

@@ -86,12 +86,9 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& targe
   return NeededGenerator(graph[node].op, target).generate(graph, node, target, shape, schedule);
 }
 
-bool CanPersist(const ir::Graph& graph, const Target& target) {
-  return target.IsCuda() && cuda::persistent::CanPersist(graph, target);
-}
-
-Schedule DefaultPersistentSchedule(const Target&) {
-  return cuda::persistent::DefaultSchedule();
+std::vector<Schedule> PersistentSchedules(const ir::Graph& graph, const Target& target) {
+  if (!target.IsCuda()) return {};
+  return cuda::persistent::Schedules(graph, target);
 }
 
 PersistentCode GeneratePersistent(const ir::Graph& graph, const Target& target, const Schedule& schedule) {

@@ -101,9 +101,9 @@ struct PersistentCode {
   std::vector<RegionLaunch> launches;  // of each region one, which is a link
   std::vector<Workspace> workspaces;   // of all of them
 };
-bool CanPersist(const ir::Graph& graph, const Target& target);
-Schedule DefaultPersistentSchedule(const Target& target);
-// REQUIRES: CanPersist.
+// What the tuner tries, the heuristic's choice first; empty where no such kernel can be made.
+std::vector<Schedule> PersistentSchedules(const ir::Graph& graph, const Target& target);
+// `schedule`: one of those, or one that fits as they do. Errors: InvalidArgument where it does not.
 PersistentCode GeneratePersistent(const ir::Graph& graph, const Target& target, const Schedule& schedule);
 
 // How an activation of this type lies in memory: row-major; rows padded to a whole number of vectors, so that

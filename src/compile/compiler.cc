@@ -34,7 +34,9 @@ struct Compiler::Draft {
   StepSpec step;
   ir::Graph graph;
   codegen::StepShape shape;
+  // Of a whole decode step: see Lower. Where there is a trial, it decides.
   std::optional<codegen::Schedule> persistent;
+  std::optional<StepTrial> trial;
   std::unique_ptr<Dump> dump;
   StepTiming timing;
   LoweredStep lowered;
@@ -45,8 +47,8 @@ Compiler::Compiler(store::Store& store, CompilerOptions options)
       options_(std::move(options)),
       target_(codegen::ParseTarget(options_.family.target)),
       code_(store_, options_.family.target, options_.jobs, options_.compiler),
-      schedules_(store_, code_,
-                 {.target = target_, .profile = options_.family.profile, .device = options_.tuning_device}) {}
+      chooser_{.target = target_, .profile = options_.family.profile, .device = options_.tuning_device},
+      schedules_(store_, code_, chooser_) {}
 
 ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
   const ir::Graph captured = capture::CaptureLlama(options_.config, {.logit_rows = step.logit_rows,
@@ -66,18 +68,47 @@ ir::Graph Compiler::Capture(const StepSpec& step, Dump& dump) {
   return passes::RunPasses(captured, options);
 }
 
-// Decode as one kernel wherever that can be, unless "step:persistent=0" is asked for.
-std::optional<codegen::Schedule> Compiler::PersistentSchedule(const StepSpec& step,
-                                                              const ir::Graph& graph) const {
-  if (step.kind != program::StepKind::kDecode || !codegen::CanPersist(graph, target_)) return std::nullopt;
-  codegen::Schedule schedule = codegen::DefaultPersistentSchedule(target_);
-  const auto forced = options_.schedules.find("step");
-  if (forced == options_.schedules.end()) return schedule;
-  for (const auto& [name, value] : forced->second) {
-    if (name == "persistent" && value == 0) return std::nullopt;
-    schedule[name] = value;
+// How a decode step runs: as one kernel wherever that can be, unless measuring or "step:persistent=0" says
+// otherwise.
+void Compiler::ChooseStep(Draft& draft) {
+  if (draft.step.kind != program::StepKind::kDecode) return;
+  std::vector<codegen::Schedule> candidates = codegen::PersistentSchedules(draft.graph, target_);
+  if (candidates.empty()) return;
+  draft.persistent = candidates.front();
+  if (const auto forced = options_.schedules.find("step"); forced != options_.schedules.end()) {
+    for (const auto& [name, value] : forced->second) (*draft.persistent)[name] = value;
+    if (IsLaunchesOfRegions(*draft.persistent)) draft.persistent.reset();
+    return;
   }
-  return schedule;
+  if (chooser_.device == nullptr) return;
+  candidates.push_back(LaunchesOfRegions());
+  draft.trial.emplace(store_, code_, chooser_, draft.graph, std::move(candidates),
+                      [&](const codegen::Schedule& candidate) {
+                        Dump none("", "");
+                        if (IsLaunchesOfRegions(candidate)) return LowerDraft(draft, std::nullopt, none);
+                        return LowerDraft(draft, candidate, none);
+                      });
+}
+
+LoweredStep Compiler::LowerDraft(const Draft& draft, const std::optional<codegen::Schedule>& persistent,
+                                 Dump& dump) {
+  const auto choose = [&](const ir::Graph& graph, ir::NodeId node) {
+    Choice choice = schedules_.Choose({&graph, node, draft.shape});
+    const auto forced = options_.schedules.find(RegionName(graph, node));
+    if (forced != options_.schedules.end()) {
+      for (const auto& [name, value] : forced->second) choice.schedule[name] = value;
+      choice.reason = "asked for";
+    }
+    dump.Schedule(RegionName(graph, node), codegen::ToText(choice.schedule), choice.reason);
+    return std::move(choice.schedule);
+  };
+  return Lower(draft.graph, {.name = draft.step.Name(),
+                             .kind = draft.step.kind,
+                             .shape = draft.shape,
+                             .target = target_,
+                             .logit_rows = draft.step.logit_rows,
+                             .persistent = persistent,
+                             .schedule = choose});
 }
 
 Compiler::Draft Compiler::Prepare(const StepSpec& step) {
@@ -88,15 +119,13 @@ Compiler::Draft Compiler::Prepare(const StepSpec& step) {
                            .resident_clusters = options_.resident_clusters},
                  .dump = std::make_unique<Dump>(options_.dump_folder, step.Name())};
   draft.graph = Capture(step, *draft.dump);
-  draft.persistent = PersistentSchedule(step, draft.graph);
+  ChooseStep(draft);
   draft.timing = {.step = step.Name(), .capture_seconds = sys::MonotonicSeconds() - start};
   return draft;
 }
 
-std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps) {
-  std::vector<Draft> drafts;
-  for (const StepSpec& step : steps) drafts.push_back(Prepare(step));
-
+// Regions of the steps that run by launches of them.
+std::vector<ScheduleChooser::Region> Compiler::RegionsOf(std::span<const Draft> drafts) const {
   std::vector<ScheduleChooser::Region> regions;
   for (const Draft& draft : drafts) {
     if (draft.persistent) continue;  // its regions have no schedules of their own
@@ -107,28 +136,41 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       }
     }
   }
-  schedules_.Measure(regions);
+  return regions;
+}
+
+void Compiler::Measure(std::span<Draft> drafts) {
+  std::vector<Source> of_trials;
+  for (const Draft& draft : drafts) {
+    if (draft.trial)
+      of_trials.insert(of_trials.end(), draft.trial->sources().begin(), draft.trial->sources().end());
+  }
+  schedules_.Measure(RegionsOf(drafts), of_trials);
+  for (Draft& draft : drafts) {
+    if (!draft.trial) continue;
+    Choice choice = draft.trial->Decide();
+    report_.tune_seconds += draft.trial->seconds();
+    draft.dump->Schedule("step", codegen::ToText(choice.schedule), choice.reason);
+    if (IsLaunchesOfRegions(choice.schedule)) {
+      draft.persistent.reset();
+    } else {
+      draft.persistent = std::move(choice.schedule);
+    }
+  }
+  schedules_.Measure(RegionsOf(drafts));  // of a step that was found to run by launches
+  report_.tune_seconds += schedules_.seconds();
+}
+
+std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps) {
+  std::vector<Draft> drafts;
+  for (const StepSpec& step : steps) drafts.push_back(Prepare(step));
+
+  Measure(drafts);
 
   std::vector<Source> sources;
   for (Draft& draft : drafts) {
     const double start = sys::MonotonicSeconds();
-    const auto choose = [&](const ir::Graph& graph, ir::NodeId node) {
-      Choice choice = schedules_.Choose({&graph, node, draft.shape});
-      const auto forced = options_.schedules.find(RegionName(graph, node));
-      if (forced != options_.schedules.end()) {
-        for (const auto& [name, value] : forced->second) choice.schedule[name] = value;
-        choice.reason = "asked for";
-      }
-      draft.dump->Schedule(RegionName(graph, node), codegen::ToText(choice.schedule), choice.reason);
-      return std::move(choice.schedule);
-    };
-    draft.lowered = Lower(draft.graph, {.name = draft.step.Name(),
-                                        .kind = draft.step.kind,
-                                        .shape = draft.shape,
-                                        .target = target_,
-                                        .logit_rows = draft.step.logit_rows,
-                                        .persistent = draft.persistent,
-                                        .schedule = choose});
+    draft.lowered = LowerDraft(draft, draft.persistent, *draft.dump);
     for (const std::string& text : draft.lowered.breaks) {
       if (options_.fullgraph) {
         throw MakeError(ErrorKind::kUnsupported,
@@ -168,7 +210,6 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
   counters_.async_compile_miss = code_.compiled();
   counters_.async_compile_hit = code_.found();
   report_.machine_code_seconds = code_.seconds();
-  report_.tune_seconds = schedules_.seconds();
   return programs;
 }
 

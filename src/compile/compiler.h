@@ -17,6 +17,7 @@
 #include "compile/dump.h"
 #include "compile/lower.h"
 #include "compile/schedule_chooser.h"
+#include "compile/step_trial.h"
 #include "device/device.h"
 #include "ir/graph.h"
 #include "preload/counters.h"
@@ -83,9 +84,11 @@ class Compiler {
  private:
   struct Draft;  // a step on its way to a program
 
-  std::optional<codegen::Schedule> PersistentSchedule(const preload::StepSpec& step,
-                                                      const ir::Graph& graph) const;
   Draft Prepare(const preload::StepSpec& step);
+  void ChooseStep(Draft& draft);
+  LoweredStep LowerDraft(const Draft& draft, const std::optional<codegen::Schedule>& persistent, Dump& dump);
+  std::vector<ScheduleChooser::Region> RegionsOf(std::span<const Draft> drafts) const;
+  void Measure(std::span<Draft> drafts);
   ir::Graph Capture(const preload::StepSpec& step, Dump& dump);
   // Of one region's code.
   std::vector<RegionResources> ResourcesOf(const Draft& draft, const RegionUnit& unit,
@@ -96,6 +99,7 @@ class Compiler {
   CompilerOptions options_;
   codegen::Target target_;
   CodeMaker code_;
+  ChooserOptions chooser_;
   ScheduleChooser schedules_;
   preload::CompileCounters counters_;
   CompileReport report_;

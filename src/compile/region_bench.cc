@@ -23,24 +23,8 @@ constexpr double kRunSeconds = 0.006;
 constexpr size_t kMaxCopies = 8;
 constexpr size_t kRecordedCopies = 16;
 constexpr size_t kSmallestCache = size_t{32} << 20;
-constexpr size_t kWeightAlignment = 4096;
 
 }  // namespace
-
-void WeightPool::Reset(size_t bytes_needed) {
-  used_ = 0;
-  if (bytes_needed <= buffer_.size()) return;
-  buffer_ = device_.Allocate(bytes_needed);
-  FillPlausibly(device_, buffer_);
-}
-
-void* WeightPool::Take(size_t bytes) {
-  CHECK(bytes <= buffer_.size());
-  if (used_ + bytes > buffer_.size()) used_ = 0;
-  void* taken = buffer_.data() + used_;
-  used_ += (bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
-  return taken;
-}
 
 // Memory by operand. Weights come in copies, so that a run finds them in memory and not in a cache.
 struct RegionBench::Operands {
@@ -238,10 +222,10 @@ tune::Outcome RegionBench::Run(std::span<const Candidate> candidates, const tune
     for (const codegen::RegionOperand& operand : launch.operands) {
       const bool weight =
           operand.kind == codegen::RegionOperand::Kind::kNode && graph_[operand.node].op == ir::Op::kWeight;
-      if (weight) weights[operand.node] = BytesOf(operand) + kWeightAlignment;
+      if (weight) weights[operand.node] = BytesOf(operand) + WeightPool::kAlignment;
     }
   }
-  size_t weight_bytes = kWeightAlignment;
+  size_t weight_bytes = WeightPool::kAlignment;
   for (const auto& [node, bytes] : weights) weight_bytes += bytes;
   const size_t cache_bytes = std::max(kSmallestCache, static_cast<size_t>(device_.cache_bytes()));
   operands_->copies = std::clamp<size_t>(2 * cache_bytes / weight_bytes + 1, 1, kMaxCopies);

@@ -7,26 +7,12 @@
 #include <vector>
 
 #include "codegen/codegen.h"
+#include "compile/weight_pool.h"
 #include "device/device.h"
 #include "ir/graph.h"
 #include "tune/tuner.h"
 
 namespace preheat::compile {
-
-// Memory that stands for weights: filled once, used by every region of a tuning session.
-class WeightPool {
- public:
-  explicit WeightPool(device::Device& device) : device_(device) {}
-  // The next `bytes` of the pool, from its begin again where it is used up; grows where it is too small.
-  void* Take(size_t bytes);
-  // Begins anew: pointers from before are for a region that is done.
-  void Reset(size_t bytes_needed);
-
- private:
-  device::Device& device_;
-  device::Buffer buffer_;
-  size_t used_ = 0;
-};
 
 class RegionBench {
  public:

@@ -1,8 +1,6 @@
 #include "compile/schedule_chooser.h"
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
 #include <utility>
 
 #include "base/progress.h"
@@ -17,31 +15,10 @@ namespace {
 using codegen::Schedule;
 using store::EntryKind;
 
-// One time of a candidate: long enough that an interruption of a shared machine does not fill it.
-constexpr double kLeastSeconds = 0.004;
-
 std::string AttributeText(const ir::Attribute& attribute) {
   if (const auto* text = std::get_if<std::string>(&attribute)) return *text;
   if (const auto* number = std::get_if<int64_t>(&attribute)) return std::to_string(*number);
   return fmt::format("{}", std::get<double>(attribute));
-}
-
-// A record's text is the winner as codegen::ToText writes it, found again among the candidates.
-std::optional<size_t> FindCandidate(const std::vector<Schedule>& candidates, std::string_view text) {
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    if (codegen::ToText(candidates[i]) == text) return i;
-  }
-  return std::nullopt;
-}
-
-std::string MeasuredReason(const std::vector<Schedule>& candidates, const tune::Outcome& outcome) {
-  std::string reason = "measured:";
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    reason += fmt::format(" [{}] {:.3f} ms in {} rounds{};", codegen::ToText(candidates[i]),
-                          outcome.candidates[i].median_seconds * 1e3, outcome.candidates[i].rounds,
-                          i == outcome.winner ? " (chosen)" : "");
-  }
-  return reason;
 }
 
 }  // namespace
@@ -59,19 +36,17 @@ std::string RegionSignature(const ir::Graph& graph, ir::NodeId node) {
 }
 
 store::Key ScheduleChooser::KeyOf(const Region& region, const std::vector<Schedule>& candidates) const {
-  std::string set;
-  for (const Schedule& candidate : candidates) set += codegen::ToText(candidate) + "\n";
   return store::KeyBuilder()
       .Add("region", RegionSignature(*region.graph, region.node))
       .Add("rows", region.shape.rows)
       .Add("threads", region.shape.threads)
       .Add("target", options_.target.name)
       .Add("profile", options_.profile)
-      .AddHashOf("candidates", set)
+      .AddHashOf("candidates", ToText(candidates))
       .Build();
 }
 
-void ScheduleChooser::Measure(std::span<const Region> regions) {
+void ScheduleChooser::Measure(std::span<const Region> regions, std::span<const Source> beside) {
   if (options_.device == nullptr) return;
   const double start = sys::MonotonicSeconds();
   struct Job {
@@ -89,8 +64,8 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
     store::Key key = KeyOf(region, candidates);
     if (measured_.contains(key.name())) continue;
     if (const auto record = store_.Get(EntryKind::kTuning, key.name())) {
-      if (const auto winner = FindCandidate(candidates, record->text())) {
-        measured_[key.name()] = {candidates[*winner], "measured earlier, kept in the store"};
+      if (auto choice = ChoiceOfRecord(candidates, record->text())) {
+        measured_[key.name()] = std::move(*choice);
         continue;
       }
     }
@@ -107,10 +82,11 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
     jobs.push_back(std::move(job));
   }
   if (jobs.empty()) return;
+  sources.insert(sources.end(), beside.begin(), beside.end());
 
   const std::vector<std::string> hashes = code_.Make(sources);
   WeightPool weights(*options_.device);
-  const tune::TuneOptions options = {.least_seconds = kLeastSeconds, .clock = sys::MonotonicSeconds};
+  const tune::TuneOptions options = MeasuringOptions();
   int64_t turns = 0;
   for (const Job& job : jobs) turns += options.rounds * static_cast<int64_t>(job.candidates.size());
   base::Progress progress("tuning", turns);
@@ -131,9 +107,9 @@ void ScheduleChooser::Measure(std::span<const Region> regions) {
       progress.Advance();
     };
     const tune::Outcome outcome = bench.Run(candidates, shown);
-    const Schedule& winner = job.candidates[outcome.winner];
-    store_.Put(EntryKind::kTuning, job.key, codegen::ToText(winner));
-    measured_[job.key.name()] = {winner, MeasuredReason(job.candidates, outcome)};
+    Choice choice = ChoiceOfOutcome(job.candidates, outcome);
+    store_.Put(EntryKind::kTuning, job.key, codegen::ToText(choice.schedule));
+    measured_[job.key.name()] = std::move(choice);
     progress.Advance(turns_left);  // of candidates that dropped out early
   }
   seconds_ += sys::MonotonicSeconds() - start;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "codegen/codegen.h"
+#include "compile/choice.h"
 #include "compile/code_maker.h"
 #include "device/device.h"
 #include "ir/graph.h"
@@ -19,20 +20,10 @@
 
 namespace preheat::compile {
 
-struct Choice {
-  codegen::Schedule schedule;
-  std::string reason;  // one line for people
-};
-
 class ScheduleChooser {
  public:
-  struct Options {
-    codegen::Target target;
-    std::string profile;               // the device model
-    device::Device* device = nullptr;  // null: heuristics only
-  };
   // `store`, `code` and the device outlive the chooser.
-  ScheduleChooser(store::Store& store, CodeMaker& code, Options options)
+  ScheduleChooser(store::Store& store, CodeMaker& code, ChooserOptions options)
       : store_(store), code_(code), options_(std::move(options)) {}
 
   struct Region {
@@ -40,8 +31,9 @@ class ScheduleChooser {
     ir::NodeId node;
     codegen::StepShape shape;
   };
-  // Measures what has no record yet. Does nothing without a device.
-  void Measure(std::span<const Region> regions);
+  // Measures what has no record yet. Does nothing without a device. `beside`: compiled at the same time, for
+  // whoever asks for it later.
+  void Measure(std::span<const Region> regions, std::span<const Source> beside = {});
   Choice Choose(const Region& region) const;
 
   double seconds() const { return seconds_; }
@@ -51,7 +43,7 @@ class ScheduleChooser {
 
   store::Store& store_;
   CodeMaker& code_;
-  Options options_;
+  ChooserOptions options_;
   std::map<std::string, Choice> measured_;  // by key
   double seconds_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "abi/kernel_abi.h"
 #include "base/check.h"
@@ -290,14 +291,19 @@ Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, 
 
 }  // namespace
 
-bool CanPersist(const ir::Graph& graph, const Target& target) {
-  if (target.sm < 90) return false;  // bulk copies
+std::vector<Schedule> Schedules(const ir::Graph& graph, const Target& target) {
+  if (target.sm < 90) return {};  // bulk copies
   const std::optional<Plan> plan = PlanOf(graph);
-  return plan && LayOut(*plan, target, DefaultSchedule());
-}
-
-Schedule DefaultSchedule() {
-  return {{"few", 512}, {"stages", 11}, {"window", 5}, {"stalled", 3}};
+  if (!plan) return {};
+  // How much under way hides the memory's latency, and how much disturbs the words, differs from card to
+  // card.
+  constexpr std::pair<int64_t, int64_t> kWindows[] = {{5, 3}, {7, 4}, {3, 2}};
+  std::vector<Schedule> schedules;
+  for (const auto& [window, stalled] : kWindows) {
+    Schedule schedule = {{"few", 512}, {"stages", 11}, {"window", window}, {"stalled", stalled}};
+    if (LayOut(*plan, target, schedule)) schedules.push_back(std::move(schedule));
+  }
+  return schedules;
 }
 
 PersistentCode Generate(const ir::Graph& graph, const Target& target, const Schedule& schedule) {

@@ -15,11 +15,10 @@
 
 namespace preheat::codegen::cuda::persistent {
 
-bool CanPersist(const ir::Graph& graph, const Target& target);
-// Up to "few" positions are one part in attention; "stages" of the ring at most; "window" of those under way,
-// "stalled" while the block waits for words.
-Schedule DefaultSchedule();
-// REQUIRES: CanPersist.
+// As codegen::PersistentSchedules. Up to "few" positions are one part in attention; "stages" of the ring at
+// most; "window" of those under way, "stalled" while the block waits for words.
+std::vector<Schedule> Schedules(const ir::Graph& graph, const Target& target);
+// As codegen::GeneratePersistent.
 PersistentCode Generate(const ir::Graph& graph, const Target& target, const Schedule& schedule);
 
 }  // namespace preheat::codegen::cuda::persistent

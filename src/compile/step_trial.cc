@@ -1,0 +1,120 @@
+#include "compile/step_trial.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/progress.h"
+#include "compile/weight_pool.h"
+#include "ir/printer.h"
+#include "session/session.h"
+#include "sys/clock.h"
+#include "tensor/dtype.h"
+
+namespace preheat::compile {
+namespace {
+
+using codegen::Schedule;
+using store::EntryKind;
+
+// Where a step is measured, and how many a run has.
+constexpr int64_t kPast = 1023, kCapacity = 1280, kSteps = 8;
+
+size_t BytesOf(const program::Weight& weight) {
+  size_t bytes = tensor::Bytes(weight.dtype);
+  for (const int64_t size : weight.shape) bytes *= static_cast<size_t>(size);
+  return bytes;
+}
+
+// Enough that a step's weights have left the caches when they are read again.
+size_t PoolBytes(const program::Program& program, int64_t cache_bytes) {
+  size_t largest = 0;
+  for (const program::Weight& weight : program.weights) largest = std::max(largest, BytesOf(weight));
+  return largest + 4 * static_cast<size_t>(cache_bytes) + WeightPool::kAlignment;
+}
+
+}  // namespace
+
+Schedule LaunchesOfRegions() {
+  return {{"persistent", 0}};
+}
+
+bool IsLaunchesOfRegions(const Schedule& schedule) {
+  const auto persistent = schedule.find("persistent");
+  return persistent != schedule.end() && persistent->second == 0;
+}
+
+StepTrial::StepTrial(store::Store& store, CodeMaker& code, const ChooserOptions& options,
+                     const ir::Graph& graph, std::vector<Schedule> candidates, const LowerBy& lower)
+    : store_(store),
+      code_(code),
+      device_(*options.device),
+      candidates_(std::move(candidates)),
+      key_(store::KeyBuilder()
+               .Add("region", "step")
+               .AddHashOf("graph", ir::Print(graph))
+               .Add("target", options.target.name)
+               .Add("profile", options.profile)
+               .AddHashOf("candidates", ToText(candidates_))
+               .Build()) {
+  if (const auto record = store_.Get(EntryKind::kTuning, key_.name())) {
+    recorded_ = ChoiceOfRecord(candidates_, record->text());
+  }
+  if (recorded_) return;
+  for (const Schedule& candidate : candidates_) {
+    steps_.push_back(lower(candidate));
+    for (const RegionUnit& unit : steps_.back().units) sources_.push_back({unit.region, unit.source});
+  }
+}
+
+// The lowered steps with their code.
+std::vector<program::Program> StepTrial::MakePrograms() {
+  const std::vector<std::string> hashes = code_.Make(sources_);
+  std::vector<program::Program> programs;
+  size_t source = 0;
+  for (LoweredStep& step : steps_) {
+    for (const RegionUnit& unit : step.units) PlaceCode(step.program, unit, hashes[source++]);
+    programs.push_back(std::move(step.program));
+  }
+  return programs;
+}
+
+Choice StepTrial::Decide() {
+  if (recorded_) return *recorded_;
+  const double start = sys::MonotonicSeconds();
+  std::vector<program::Program> programs = MakePrograms();
+  WeightPool pool(device_);
+  pool.Reset(PoolBytes(programs.front(), device_.cache_bytes()));
+  std::vector<store::EntryBytes> images;
+  const session::Bindings bindings = {
+      .weight = [&](const std::string&, const program::Weight& weight) { return pool.Take(BytesOf(weight)); },
+      .code =
+          [&](const std::string& hash) {
+            images.push_back(std::move(*store_.Get(EntryKind::kCode, hash)));
+            return images.back().span();
+          },
+      .library = [](const std::string&, const std::string&) { return device::Kernel{}; }};
+  std::vector<std::unique_ptr<session::Session>> sessions;
+  for (program::Program& program : programs) {
+    sessions.push_back(
+        std::make_unique<session::Session>(device_, std::vector<program::Program>{std::move(program)},
+                                           bindings, session::SessionOptions{.capacity = kCapacity}));
+  }
+  tune::TuneOptions options = MeasuringOptions();
+  base::Progress progress("tuning", options.rounds * static_cast<int64_t>(candidates_.size()));
+  progress.SetNote("step");
+  options.on_turn = [&] { progress.Advance(); };
+  const std::vector<double> work(candidates_.size(), static_cast<double>(kSteps));
+  const auto run = [&](size_t i) {
+    sessions[i]->Resume(kPast);
+    sessions[i]->DecodeUntil(kSteps, [](int32_t) { return true; });
+    device_.Finish();
+  };
+  Choice choice = ChoiceOfOutcome(candidates_, tune::Tune(candidates_.size(), run, work, options));
+  store_.Put(EntryKind::kTuning, key_, codegen::ToText(choice.schedule));
+  seconds_ = sys::MonotonicSeconds() - start;
+  return choice;
+}
+
+}  // namespace preheat::compile
