@@ -27,11 +27,12 @@ extern "C" __attribute__((visibility("default"))) const char* __asan_default_opt
 #endif
 
 #ifdef PREHEAT_THREAD_SANITIZER
-// oneDNN and its thread runtime are not instrumented: how they order their own reads and writes cannot be
-// seen, but the memcpy, malloc and free that they call can. What our code does with them is checked all the
-// same: eager/module/parallel.h says where the runtime orders it.
+// oneDNN, its thread runtime and NVRTC are not instrumented: how they order their own reads and writes cannot
+// be seen, but the memcpy, malloc, free and locks that they call can. What our code does with them is checked
+// all the same: eager/module/parallel.h says where the runtime orders it.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
   return "called_from_lib:libdnnl.so\n"
-         "called_from_lib:libgomp.so\n";
+         "called_from_lib:libgomp.so\n"
+         "called_from_lib:libnvrtc.so\n";
 }
 #endif
