@@ -26,13 +26,10 @@ constexpr size_t kRingBytes = sizeof(ph_ring);
 // A token takes milliseconds; whoever waits this long waits for something that does not come.
 constexpr double kLongestWaitSeconds = 60;
 
-constexpr size_t kMostDims = 5;  // of a tensor map, on any card
-constexpr size_t kMostTensorMaps = 8;
-
 // What a kernel is given: as much of it as it has parameters.
 struct KernelParameters {
   ph_gpu_args args{};
-  TensorMap maps[kMostTensorMaps];
+  TensorMap maps[PH_MOST_TENSOR_MAPS];
 };
 static_assert(offsetof(KernelParameters, maps) ==
               (sizeof(ph_gpu_args) + PH_TENSOR_MAP_ALIGN - 1) / PH_TENSOR_MAP_ALIGN * PH_TENSOR_MAP_ALIGN);
@@ -226,11 +223,10 @@ TensorMap CudaDevice::EncodeTensorMap(const BoxTensor& tensor) const {
                     why);
   };
   if (info_.capability < 90) refuse("needs compute capability 9.0");
-  uint64_t extents[kMostDims], strides[kMostDims];
-  uint32_t box[kMostDims], steps[kMostDims];
+  uint64_t extents[PH_MOST_TENSOR_MAP_DIMS], strides[PH_MOST_TENSOR_MAP_DIMS];
+  uint32_t box[PH_MOST_TENSOR_MAP_DIMS], steps[PH_MOST_TENSOR_MAP_DIMS];
   const size_t rank = tensor.dims.size();
-  if (rank == 0 || rank > kMostDims) refuse("has no or too many dimensions");
-  if (!tensor::IsFloat(tensor.element)) refuse("is of no floating-point type");
+  CHECK(rank > 0 && rank <= PH_MOST_TENSOR_MAP_DIMS && tensor::IsFloat(tensor.element));
   for (size_t i = 0; i < rank; ++i) {
     extents[i] = static_cast<uint64_t>(tensor.dims[i].extent);
     if (i > 0) strides[i - 1] = static_cast<uint64_t>(tensor.dims[i].stride_bytes);
@@ -252,7 +248,7 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
     launch.kernel.host(launch.args, 0, launch.tiles, launch.kernel.device);
     return;
   }
-  CHECK(launch.tensor_maps.size() <= kMostTensorMaps);
+  CHECK(launch.tensor_maps.size() <= PH_MOST_TENSOR_MAPS);
   KernelParameters parameters;
   ph_gpu_args& args = parameters.args;
   cuda::CopyOperands(launch, args.operands);
