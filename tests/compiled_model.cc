@@ -2,43 +2,25 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
-#include "device/cuda/cuda_device.h"
 #include "device/open.h"
 #include "eager/module.h"
 #include "host_cuda.h"
 #include "preload/provide.h"
 #include "sys/cpu.h"
 #include "tensor/shape.h"
-#include "toolchain/nvrtc.h"
 
 namespace preheat::testing {
 namespace {
 
 bool IsCuda(const std::string& target) {
-  return target.starts_with("sm_");
-}
-
-// "cuda:0" where a person has asked for a card; else null.
-const char* RealCard() {
-  return std::getenv("PREHEAT_TEST_CARD");
-}
-
-const toolchain::Compiler* CompilerFor(const std::string& target) {
-  if (!IsCuda(target)) return nullptr;
-  static const HostCudaCompiler host_cuda;
-  if (RealCard() == nullptr) return &host_cuda;
-  static const toolchain::Nvrtc nvrtc = toolchain::Nvrtc::Find();
-  return &nvrtc;
+  return codegen::ParseTarget(target).IsCuda();
 }
 
 std::unique_ptr<device::Device> OpenDevice(const CompiledModelOptions& options) {
   if (!IsCuda(options.target))
     return std::make_unique<device::CpuDevice>(device::ThreadPoolOptions{.threads = options.threads});
-  if (RealCard() != nullptr) return device::Open(RealCard());
-  TheHostCard().capability = options.target == "sm_90a" ? 90 : std::stoi(options.target.substr(3));
-  return std::make_unique<device::CudaDevice>(HostDriver(), 0);
+  TheHostCard().capability = codegen::ParseTarget(options.target).sm;
+  return OpenCard();
 }
 
 }  // namespace
@@ -66,7 +48,7 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
                                        .fullgraph = options.fullgraph,
                                        .probe_layers = options.probe_layers,
                                        .threads = options.threads,
-                                       .compiler = CompilerFor(options.target),
+                                       .compiler = IsCuda(options.target) ? CardCompiler() : nullptr,
                                        .schedules = options.schedules});
     auto programs = compiler.Compile(steps);
     counters_ = compiler.counters();

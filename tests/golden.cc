@@ -230,6 +230,27 @@ double GoldenCheck::Bf16LargestError() const {
   return largest;
 }
 
+void GoldenCheck::AddDecodedRows(const GoldenPrompt& prompt, session::StepRunner& runner, size_t by_prefill) {
+  runner.Reset();
+  runner.Prefill(std::span(prompt.ids).first(by_prefill), 0);
+  AddRows(prompt, runner.logits(), static_cast<int64_t>(by_prefill) - 1);
+  for (size_t i = by_prefill; i < prompt.ids.size(); ++i) {
+    runner.SetToken(prompt.ids[i]);
+    runner.Decode();
+    AddRows(prompt, runner.logits(), static_cast<int64_t>(i));
+  }
+}
+
+void GoldenCheck::AddGreedyTokens(const GoldenPrompt& prompt, session::StepRunner& runner, size_t most) {
+  std::vector<int32_t> tokens = {runner.token()};
+  const size_t wanted = std::min(most, prompt.greedy_fp32.tokens.size());
+  runner.DecodeUntil(static_cast<int64_t>(wanted) - 1, [&](int32_t token) {
+    tokens.push_back(token);
+    return tokens.size() < wanted;
+  });
+  AddTokens(prompt, tokens);
+}
+
 std::string GoldenCheck::Failures() const {
   std::string failures = failures_;
   if (count_ == 0) failures += fmt::format("{}: no row was compared\n", golden_.name);

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "session/step_runner.h"
 #include "tensor/dtype.h"
 
 namespace preheat::testing {
@@ -80,6 +81,12 @@ class GoldenCheck {
   // The greedy continuation, up to the first step whose margin is below 2 x bf16_max_abs_err (kFp32: below
   // 2e-3).
   void AddTokens(const GoldenPrompt& prompt, std::span<const int32_t> tokens);
+
+  // Feeds the prompt to a runner that gives the last row's logits, the first `by_prefill` ids at once and the
+  // others one by one, and adds each row.
+  void AddDecodedRows(const GoldenPrompt& prompt, session::StepRunner& runner, size_t by_prefill);
+  // Adds the token that the runner has chosen and those that follow, `most` at most.
+  void AddGreedyTokens(const GoldenPrompt& prompt, session::StepRunner& runner, size_t most);
 
   // One line a failure; empty where everything holds. A case none of whose rows were added fails.
   std::string Failures() const;

@@ -63,25 +63,12 @@ TEST_P(GoldenCompiled, PrefillAndDecodeStayWithinTheBounds) {
     prefill.AddRows(prompt, all.session().logits(), 0);
 
     // All but the first few positions by decode.
-    const size_t by_prefill = std::min<size_t>(3, prompt.ids.size());
-    last.session().Reset();
-    last.session().Prefill(std::span(prompt.ids).first(by_prefill), 0);
-    decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(by_prefill) - 1);
-    for (size_t i = by_prefill; i < prompt.ids.size(); ++i) {
-      last.session().SetToken(prompt.ids[i]);
-      last.session().Decode();
-      decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
-    }
+    decode.AddDecodedRows(prompt, last.session(), std::min<size_t>(3, prompt.ids.size()));
 
     // Greedy tokens by the program's own choice.
     last.session().Reset();
     last.session().Prefill(prompt.ids, 0);
-    std::vector<int32_t> tokens = {last.session().token()};
-    while (tokens.size() < std::min<size_t>(24, prompt.greedy_fp32.tokens.size())) {
-      last.session().Decode();
-      tokens.push_back(last.session().token());
-    }
-    prefill.AddTokens(prompt, tokens);
+    prefill.AddGreedyTokens(prompt, last.session(), 24);
   }
   EXPECT_EQ(prefill.Failures(), "");
   EXPECT_EQ(decode.Failures(), "");

@@ -49,21 +49,8 @@ TEST_P(GoldenHostCard, PrefillAndDecodeStayWithinTheBounds) {
     prefill.AddRows(prompt, all.session().logits(), 0);
 
     // All but the first by decode, then tokens of the program's own choice, which run ahead of the host.
-    last.session().Reset();
-    last.session().Prefill(std::span(prompt.ids).first(1), 0);
-    decode.AddRows(prompt, last.session().logits(), 0);
-    for (size_t i = 1; i < prompt.ids.size(); ++i) {
-      last.session().SetToken(prompt.ids[i]);
-      last.session().Decode();
-      decode.AddRows(prompt, last.session().logits(), static_cast<int64_t>(i));
-    }
-    std::vector<int32_t> tokens = {last.session().token()};
-    const size_t wanted = std::min(kTokens, prompt.greedy_fp32.tokens.size());
-    last.session().DecodeUntil(static_cast<int64_t>(wanted) - 1, [&](int32_t token) {
-      tokens.push_back(token);
-      return tokens.size() < wanted;
-    });
-    decode.AddTokens(prompt, tokens);
+    decode.AddDecodedRows(prompt, last.session(), 1);
+    decode.AddGreedyTokens(prompt, last.session(), kTokens);
   }
   EXPECT_EQ(prefill.Failures(), "");
   EXPECT_EQ(decode.Failures(), "");

@@ -13,9 +13,12 @@
 
 #include "abi/kernel_abi.h"
 #include "base/error.h"
+#include "codegen/codegen.h"
 #include "codegen/cuda/cuda_unit_for_test.h"
 #include "codegen/cuda/host_boxes_for_test.h"
 #include "codegen/cuda/host_machine_for_test.h"
+#include "device/cuda/cuda_device.h"
+#include "device/open.h"
 #include "sys/code_image.h"
 #include "sys/env.h"
 #include "sys/files.h"
@@ -351,11 +354,25 @@ bool HostCardRuns() {
   return codegen::cuda::HostMachineRuns();
 }
 
+const char* RealCard() {
+  return std::getenv("PREHEAT_TEST_CARD");
+}
+
+std::unique_ptr<device::Device> OpenCard() {
+  if (RealCard() != nullptr) return device::Open(RealCard());
+  return std::make_unique<device::CudaDevice>(HostDriver(), 0);
+}
+
+const toolchain::Compiler* CardCompiler() {
+  static const HostCudaCompiler host;
+  return RealCard() == nullptr ? &host : nullptr;
+}
+
 std::vector<toolchain::CompiledUnit> HostCudaCompiler::Compile(
     const std::vector<toolchain::Unit>& units, const toolchain::CompileOptions& options) const {
   return toolchain::CompileSideBySide(units, options, [](const toolchain::Unit& unit, size_t) {
-    const codegen::cuda::CudaUnitForTest compiled(
-        unit.source, {.arch = unit.target == "sm_90a" ? 900 : std::stoi(unit.target.substr(3)) * 10});
+    const codegen::cuda::CudaUnitForTest compiled(unit.source,
+                                                  {.arch = codegen::ParseTarget(unit.target).sm * 10});
     const std::string& bytes = compiled.bytes();
     if (bytes.empty()) throw base::Error(base::ErrorKind::kToolFailed, compiled.log());
     sys::CodeImage image;

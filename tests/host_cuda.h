@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "device/cuda/driver.h"
+#include "device/device.h"
 #include "toolchain/compiler.h"
 
 namespace preheat::testing {
@@ -44,6 +46,13 @@ const device::cuda::Driver& HostDriver();
 
 // False where kernels cannot run on the host (under ThreadSanitizer).
 bool HostCardRuns();
+
+// "cuda:0" where a person has asked for a card, by $PREHEAT_TEST_CARD; else null.
+const char* RealCard();
+// That card, or this machine as TheHostCard() says.
+std::unique_ptr<device::Device> OpenCard();
+// What compiles for it; null: the one that is found.
+const toolchain::Compiler* CardCompiler();
 
 class HostCudaCompiler final : public toolchain::Compiler {
  public:

@@ -82,6 +82,8 @@ struct ph_block_shape {
 #define PH_TENSOR_MAP_BYTES 128
 #define PH_TENSOR_MAP_ALIGN 64
 #define PH_MOST_OPERANDS 16
+#define PH_MOST_TENSOR_MAPS 8
+#define PH_MOST_TENSOR_MAP_DIMS 5
 struct ph_gpu_args {
   void* operands[PH_MOST_OPERANDS]; /* device addresses */
   struct ph_state* state;

@@ -39,7 +39,7 @@ void PrintJson(const device::CpuDevice& cpu, const std::optional<device::CpuRate
     out.Begin().Field("id", IdOf(card)).Field("name", card.name);
     out.Field("targets", device::CudaTargets(card.capability)).Field("memory_bytes", card.memory_bytes);
     out.Field("multiprocessors", static_cast<int64_t>(card.multiprocessors));
-    out.Field("capability", fmt::format("{}.{}", card.capability / 10, card.capability % 10)).End();
+    out.Field("capability", device::CapabilityText(card.capability)).End();
   }
   out.EndList().End();
   fmt::print("{}", out.Text());

@@ -301,10 +301,7 @@ preload::Provision Engine::Provide(store::EntrySource& source, const preload::Co
 }
 
 bool Engine::HasCodeForDevice() const {
-  const std::vector<std::string> mine = device_->Targets();
-  return std::ranges::any_of(artifact_->manifest().purpose.targets, [&](const std::string& target) {
-    return std::find(mine.begin(), mine.end(), target) != mine.end();
-  });
+  return preload::HaveOneInCommon(artifact_->manifest().purpose.targets, device_->Targets());
 }
 
 // What this machine runs and the user allows, best first.

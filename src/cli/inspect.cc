@@ -9,6 +9,7 @@
 
 #include "artifact/artifact.h"
 #include "base/error.h"
+#include "base/size_text.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/engine.h"
@@ -21,6 +22,8 @@
 
 namespace preheat::cli {
 namespace {
+
+using base::SizeText;
 
 session::MemoryPlan PlanFor(const std::vector<program::Program>& programs, int64_t positions) {
   return session::PlanMemory(programs,
@@ -75,17 +78,12 @@ std::vector<TargetMemory> MemoryByTarget(artifact::Artifact& artifact, const std
   return all;
 }
 
-std::string Size(size_t bytes) {
-  const auto size = static_cast<double>(bytes);
-  return size < 1e9 ? fmt::format("{:.1f} MB", size / 1e6) : fmt::format("{:.2f} GB", size / 1e9);
-}
-
 void PrintMemory(const TargetMemory& memory, int64_t positions) {
   const session::MemoryPlan& plan = memory.plan;
   fmt::print("memory for {} at {} positions: weights {}{}, KV cache {}, activations {}, in all {}{}\n",
-             memory.target, positions, Size(plan.weight_bytes), memory.HoldsWeights() ? "" : " as mapped",
-             Size(plan.cache_bytes), Size(plan.activation_bytes()),
-             Size(static_cast<size_t>(memory.TotalBytes())),
+             memory.target, positions, SizeText(plan.weight_bytes), memory.HoldsWeights() ? "" : " as mapped",
+             SizeText(plan.cache_bytes), SizeText(plan.activation_bytes()),
+             SizeText(static_cast<size_t>(memory.TotalBytes())),
              memory.HoldsWeights() ? " of the card's, beside what its driver takes" : " beside the mapped");
 }
 
@@ -111,7 +109,7 @@ void PrintText(artifact::Artifact& artifact, const std::string& path, int64_t po
     const session::MemoryPlan plan = PlanFor({program}, positions);
     fmt::print("            profile {}; regions {}; at {} positions: KV cache {}, activations {}\n",
                entry.Part("profile"), fmt::join(program::RegionNames(program), " "), positions,
-               Size(plan.cache_bytes), Size(plan.activation_bytes()));
+               SizeText(plan.cache_bytes), SizeText(plan.activation_bytes()));
   }
 }
 

@@ -158,8 +158,7 @@ RegionBench::Bound RegionBench::Bind(const Candidate& candidate, device::CodeMod
            .operands = static_cast<int64_t>(launch.operands.size()),
            .tiles = launch.tiles.Tiles(rows_, past_),
            .chunk = launch.chunk,
-           .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes,
-                      launch.blocks.cluster},
+           .blocks = launch.blocks,
            .tensor_maps = copy.tensor_maps.back()});
       device_.ReserveScratch(static_cast<size_t>(launch.scratch_bytes));
     }

@@ -42,9 +42,9 @@ struct BoxTensor {
     int box = 1;
   };
   const void* address = nullptr;
-  tensor::DType element = tensor::DType::kBf16;
-  int swizzle_bytes = 0;  // as program::TensorMap has it
-  std::vector<Dim> dims;  // the innermost first
+  tensor::DType element = tensor::DType::kBf16;  // a float
+  int swizzle_bytes = 0;                         // as program::TensorMap has it
+  std::vector<Dim> dims;                         // the innermost first; 1 to PH_MOST_TENSOR_MAP_DIMS
 };
 
 // The same as kernels take it.

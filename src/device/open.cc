@@ -32,8 +32,8 @@ int FirstUsableCard(const cuda::Driver& driver) {
     if (!CudaTargets(card.capability).empty()) return card.ordinal;
   }
   if (!cards.empty()) {
-    base::Warn("no card is used: {} has compute capability {}.{}, and {} is needed", cards.front().name,
-               cards.front().capability / 10, cards.front().capability % 10, kCudaNeeds);
+    base::Warn("no card is used: {} has compute capability {}, and {} is needed", cards.front().name,
+               CapabilityText(cards.front().capability), kCudaNeeds);
   }
   return kNoCard;
 }

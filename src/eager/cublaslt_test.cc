@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 
 namespace preheat::eager {
 namespace {
@@ -16,14 +16,9 @@ using ::testing::HasSubstr;
 // What opening says with the library named so.
 base::Error Complaint(const char* file) {
   ::setenv("PREHEAT_CUBLASLT", file, 1);
-  try {
-    OpenCublasLt();
-  } catch (const base::Error& error) {
-    ::unsetenv("PREHEAT_CUBLASLT");
-    return error;
-  }
-  ADD_FAILURE() << file << " opened";
-  return base::Error(base::ErrorKind::kIo, "");
+  const base::Error error = base::Thrown(OpenCublasLt);
+  ::unsetenv("PREHEAT_CUBLASLT");
+  return error;
 }
 
 TEST(CublasLt, ThatIsNotThereIsSaidWithWhereItWasSought) {
@@ -43,14 +38,10 @@ TEST(CublasLt, AFailureSaysWhatItWasAndWhatMayBeWrong) {
   CublasLt table{};
   table.GetStatusString = [](CublasLt::Status) { return "CUBLAS_STATUS_NOT_INITIALIZED"; };
   EXPECT_NO_THROW(table.Check(CublasLt::kSuccess, "multiplying"));
-  try {
-    table.Check(CublasLt::kNotInitialized, "starting cuBLASLt");
-    FAIL();
-  } catch (const base::Error& error) {
-    EXPECT_EQ(error.kind(), base::ErrorKind::kDevice);
-    EXPECT_THAT(error.message(), HasSubstr("starting cuBLASLt failed"));
-    EXPECT_THAT(error.message(), HasSubstr("driver"));
-  }
+  const std::string message = base::Complaint(
+      [&] { table.Check(CublasLt::kNotInitialized, "starting cuBLASLt"); }, base::ErrorKind::kDevice);
+  EXPECT_THAT(message, HasSubstr("starting cuBLASLt failed"));
+  EXPECT_THAT(message, HasSubstr("driver"));
 }
 
 }  // namespace

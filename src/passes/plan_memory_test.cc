@@ -33,6 +33,11 @@ Program WithBuffers(int count) {
 
 // Runs the program's launches as the session would, with slots as memory: who wrote a slot last?
 void ExpectNothingIsOverwritten(const Program& program) {
+  // Slots of their own are told apart by negative numbers.
+  const auto slot_of = [&](const Operand& operand) {
+    const int slot = program.buffers[static_cast<size_t>(operand.index)].slot;
+    return slot == program::kOwnSlot ? -1 - operand.index : slot;
+  };
   std::map<int, int> last_writer;  // slot -> buffer
   std::set<int> written;
   for (const program::Segment& segment : program.segments) {
@@ -41,7 +46,7 @@ void ExpectNothingIsOverwritten(const Program& program) {
         std::map<int, int> in_use;  // slot -> buffer, in this launch
         for (const Operand& operand : launch.operands) {
           if (operand.kind != Operand::Kind::kBuffer) continue;
-          const int slot = program.buffers[static_cast<size_t>(operand.index)].slot;
+          const int slot = slot_of(operand);
           ASSERT_LT(slot, program.slots);
           ASSERT_EQ(in_use.emplace(slot, operand.index).first->second, operand.index)
               << "two operands in one slot";
@@ -51,7 +56,7 @@ void ExpectNothingIsOverwritten(const Program& program) {
         }
         for (const Operand& operand : launch.operands) {
           if (operand.kind != Operand::Kind::kBuffer || operand.access == Access::kRead) continue;
-          last_writer[program.buffers[static_cast<size_t>(operand.index)].slot] = operand.index;
+          last_writer[slot_of(operand)] = operand.index;
           written.insert(operand.index);
         }
       }
@@ -96,7 +101,10 @@ TEST(PlanMemory, AllElseStays) {
   std::mt19937_64 random(1);
   Program program = program::RandomProgram(random);
   Program planned = PlanMemory(program);
-  for (size_t i = 0; i < program.buffers.size(); ++i) planned.buffers[i].slot = program.buffers[i].slot;
+  for (size_t i = 0; i < program.buffers.size(); ++i) {
+    EXPECT_EQ(planned.buffers[i].slot == program::kOwnSlot, program.buffers[i].slot == program::kOwnSlot);
+    planned.buffers[i].slot = program.buffers[i].slot;
+  }
   planned.slots = program.slots;
   EXPECT_EQ(planned, program);
 }

@@ -202,11 +202,6 @@ std::string Describe(const Gpu& gpu) {
                      static_cast<double>(gpu.total_memory_bytes) / 1e9);
 }
 
-bool HaveOneInCommon(const std::vector<std::string>& some, const std::vector<std::string>& others) {
-  return std::ranges::any_of(
-      some, [&](const std::string& one) { return std::ranges::find(others, one) != others.end(); });
-}
-
 std::vector<int64_t> ReadLengths(const Fields& warmup) {
   std::vector<int64_t> lengths;
   warmup.Each("prefill_lengths", [&](const Json& item) {
@@ -293,6 +288,11 @@ Metadata ParseMetadata(std::string_view json, std::string_view source) {
 std::optional<Metadata> ReadMetadata(const std::string& path) {
   if (!sys::Exists(path)) return std::nullopt;
   return ParseMetadata(sys::ReadFile(path), path);
+}
+
+bool HaveOneInCommon(const std::vector<std::string>& some, const std::vector<std::string>& others) {
+  return std::ranges::any_of(
+      some, [&](const std::string& one) { return std::ranges::find(others, one) != others.end(); });
 }
 
 std::vector<std::string> Mismatches(const Metadata& built, const Metadata& run) {

@@ -60,6 +60,9 @@ Metadata ParseMetadata(std::string_view json, std::string_view source);
 // Nothing where there is no such file. Errors: as ParseMetadata; Io.
 std::optional<Metadata> ReadMetadata(const std::string& path);
 
+// Of targets: true where code for one list runs on a device of the other.
+bool HaveOneInCommon(const std::vector<std::string>& some, const std::vector<std::string>& others);
+
 // A line for each factor in which a run differs from what was built: "dtype: built bfloat16, this run
 // float32".
 std::vector<std::string> Mismatches(const Metadata& built, const Metadata& run);

@@ -179,6 +179,7 @@ TensorMap ReadTensorMap(const Reader& in, const std::vector<Operand>& operands, 
     in.Fail("is of neither a weight nor a buffer");
   }
   map.element = ReadDType(in.Item(1));
+  if (!tensor::IsFloat(map.element)) in.Fail("is of no floating-point type");
   map.swizzle_bytes = static_cast<int>(in.Item(2).Int(0, 128));
   const Reader dims = in.Item(3);
   for (rapidjson::SizeType i = 0; i < dims.Size(TensorMap::kMostDims); ++i) {

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "abi/kernel_abi.h"
 #include "tensor/dtype.h"
 
 namespace preheat::program {
@@ -107,7 +108,7 @@ struct Operand {
 // Elements that lie outside of the extents come as zeros.
 struct TensorMap {
   // Most that a launch has, and most dimensions of one.
-  static constexpr int kMost = 8, kMostDims = 5;
+  static constexpr int kMost = PH_MOST_TENSOR_MAPS, kMostDims = PH_MOST_TENSOR_MAP_DIMS;
   struct Dim {
     int64_t extent = 0;  // 0: the most rows that the step can be given
     int64_t stride_bytes = 0;
@@ -115,10 +116,10 @@ struct TensorMap {
 
     bool operator==(const Dim&) const = default;
   };
-  int operand = 0;  // index into Launch::operands: a weight or a buffer
-  tensor::DType element = tensor::DType::kBf16;
+  int operand = 0;                               // index into Launch::operands: a weight or a buffer
+  tensor::DType element = tensor::DType::kBf16;  // a float
   int swizzle_bytes = 0;  // 16-byte pieces of so many bytes change places from row to row; 0: none
-  std::vector<Dim> dims;  // the innermost, whose elements lie side by side, first
+  std::vector<Dim> dims;  // at least one; the innermost, whose elements lie side by side, first
 
   bool operator==(const TensorMap&) const = default;
 };
@@ -126,13 +127,14 @@ struct TensorMap {
 // Before a module's name in Launch::code.
 inline constexpr std::string_view kLibraryPrefix = "library:";
 
-// How a launch is laid out on a device of blocks of threads; all 0 on a CPU. As ph_block_shape.
+// How a launch is laid out on a device of blocks of threads; all 0 on a CPU.
 struct BlockShape {
   int threads = 0;
   int blocks_per_sm = 0;  // 0: one block a tile
   int64_t shared_bytes = 0;
   int cluster = 0;
 
+  operator ph_block_shape() const { return {threads, blocks_per_sm, shared_bytes, cluster}; }
   bool operator==(const BlockShape&) const = default;
 };
 

@@ -136,6 +136,7 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
       {"\"scale\":1.0", "\"scale\":1e39", "no fp32 number"},
       {"[0,\"bf16\",64,", "[2,\"bf16\",64,", "tensor_maps[0][0] is 2: expected 0 to 1"},
       {"[0,\"bf16\",64,", "[0,\"bf17\",64,", "unknown type"},
+      {"[0,\"bf16\",64,", "[0,\"i32\",64,", "tensor_maps[0] is of no floating-point type"},
       {"[64,64,8]", "[65,64,8]", "tensor_maps[0] reaches out of its operand"},
       {"[64,64,8]", "[4294967296,1099511627776,8]", "reaches out of its operand"},
       {"[64,64,8]", "[0,64,8]", "reaches out of its operand"},

@@ -34,7 +34,8 @@ inline Program RandomProgram(std::mt19937_64& random) {
   const int64_t buffers = pick(1, 12);
   program.slots = static_cast<int>(buffers);
   for (int64_t i = 0; i < buffers; ++i) {
-    program.buffers.push_back({"b" + std::to_string(i), extent(), static_cast<int>(i)});
+    const int slot = pick(0, 3) ? static_cast<int>(i) : kOwnSlot;
+    program.buffers.push_back({"b" + std::to_string(i), extent(), slot});
   }
   for (int64_t s = pick(1, 4); s > 0; --s) {
     Segment segment{pick(0, 1) ? program.layers : 1, {}};

@@ -63,8 +63,7 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
        .operands = static_cast<int64_t>(launch.operands.size()),
        .tiles = 0,
        .chunk = launch.chunk,
-       .blocks = {launch.blocks.threads, launch.blocks.blocks_per_sm, launch.blocks.shared_bytes,
-                  launch.blocks.cluster},
+       .blocks = launch.blocks,
        .tensor_maps = tensor_maps_.back(),
        .link = launch.link});
   records_.push_back(&launch);

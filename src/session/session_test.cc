@@ -5,12 +5,13 @@
 
 #include <map>
 
-#include "base/error.h"
+#include "base/error_for_test.h"
 #include "device/cpu/cpu_device.h"
 
 namespace preheat::session {
 namespace {
 
+using base::Complaint;
 using program::Operand;
 using program::StepKind;
 using ::testing::ElementsAre;
@@ -88,18 +89,6 @@ class SessionTest : public ::testing::Test {
   const program::Program any_ = TestProgram("prefill_any", StepKind::kPrefill, 0);
   const program::Program bucket_ = TestProgram("prefill_8", StepKind::kPrefill, 8);
 };
-
-template <typename Run>
-std::string Complaint(Run run, base::ErrorKind kind) {
-  try {
-    run();
-  } catch (const base::Error& error) {
-    EXPECT_EQ(error.kind(), kind);
-    return error.message();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 TEST_F(SessionTest, ARepeatedSegmentGetsEachLayersWeightsInOrder) {
   Session session = Make({any_, decode_}, {.capacity = 16});

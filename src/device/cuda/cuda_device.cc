@@ -1,5 +1,7 @@
 #include "device/cuda/cuda_device.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <thread>
@@ -7,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/size_text.h"
 #include "device/cuda/code_module.h"
 #include "device/cuda/links.h"
 #include "device/cuda/upload.h"
@@ -23,13 +26,10 @@ constexpr size_t kRingBytes = sizeof(ph_ring);
 // A token takes milliseconds; whoever waits this long waits for something that does not come.
 constexpr double kLongestWaitSeconds = 60;
 
-constexpr size_t kMostDims = 5;  // of a tensor map, on any card
-constexpr size_t kMostTensorMaps = 8;
-
 // What a kernel is given: as much of it as it has parameters.
 struct KernelParameters {
   ph_gpu_args args{};
-  TensorMap maps[kMostTensorMaps];
+  TensorMap maps[PH_MOST_TENSOR_MAPS];
 };
 static_assert(offsetof(KernelParameters, maps) ==
               (sizeof(ph_gpu_args) + PH_TENSOR_MAP_ALIGN - 1) / PH_TENSOR_MAP_ALIGN * PH_TENSOR_MAP_ALIGN);
@@ -44,12 +44,6 @@ cuda::TensorMapSwizzle SwizzleOf(int bytes) {
   if (bytes == 32) return cuda::kSwizzle32;
   if (bytes == 64) return cuda::kSwizzle64;
   return bytes == 128 ? cuda::kSwizzle128 : cuda::kNoSwizzle;
-}
-
-// "0.5 MB", "8.00 GB".
-std::string Size(size_t bytes) {
-  const auto size = static_cast<double>(bytes);
-  return size < 1e9 ? fmt::format("{:.1f} MB", size / 1e6) : fmt::format("{:.2f} GB", size / 1e9);
 }
 
 // The card does not take this process: its compute mode says why.
@@ -69,6 +63,10 @@ std::string Size(size_t bytes) {
 const Driver* freeing_driver = nullptr;
 
 }  // namespace
+
+std::string CapabilityText(int capability) {
+  return fmt::format("{}.{}", capability / 10, capability % 10);
+}
 
 std::vector<CudaInfo> ListCudaDevices(const Driver& driver) {
   int count = 0;
@@ -153,22 +151,16 @@ void CudaDevice::MakeCurrent() const {
 }
 
 std::optional<GpuFacts> CudaDevice::gpu() const {
-  return GpuFacts{.capability = fmt::format("{}.{}", info_.capability / 10, info_.capability % 10),
-                  .driver_version = driver_.VersionText()};
+  return GpuFacts{.capability = CapabilityText(info_.capability), .driver_version = driver_.VersionText()};
 }
 
 void CudaDevice::CheckTarget(std::string_view target) const {
   const std::vector<std::string> mine = Targets();
   if (std::find(mine.begin(), mine.end(), target) != mine.end()) return;
-  if (!target.starts_with("sm_")) {
-    throw MakeError(ErrorKind::kIncompatible,
-                    "code for target {}: {} is an NVIDIA GPU of compute capability {}.{}", target, info_.name,
-                    info_.capability / 10, info_.capability % 10);
-  }
   throw MakeError(ErrorKind::kIncompatible,
-                  "code for target {}: {} has compute capability {}.{} and runs {}; build for one of those",
-                  target, info_.name, info_.capability / 10, info_.capability % 10,
-                  mine.empty() ? "none of our targets" : mine.front());
+                  "code for target {}: {} has compute capability {} and runs {}; build for one of those",
+                  target, info_.name, CapabilityText(info_.capability),
+                  mine.empty() ? "none of our targets" : fmt::format("{}", fmt::join(mine, ", ")));
 }
 
 std::unique_ptr<CodeModule> CudaDevice::LoadCode(std::span<const std::span<const std::byte>> images) {
@@ -196,7 +188,7 @@ Buffer CudaDevice::AllocateUncleared(size_t size_bytes) {
         ErrorKind::kDevice,
         "{}: {} of memory are wanted and {} of {} are free; end other processes on the card, or use a "
         "smaller model or a shorter context",
-        id_, Size(size_bytes), Size(free_bytes), Size(total_bytes));
+        id_, base::SizeText(size_bytes), base::SizeText(free_bytes), base::SizeText(total_bytes));
   }
   driver_.Check(result, fmt::format("getting {} bytes of memory on {}", size_bytes, id_));
   return Buffer(reinterpret_cast<std::byte*>(address), size_bytes, [](std::byte* memory, size_t) {
@@ -231,11 +223,10 @@ TensorMap CudaDevice::EncodeTensorMap(const BoxTensor& tensor) const {
                     why);
   };
   if (info_.capability < 90) refuse("needs compute capability 9.0");
-  uint64_t extents[kMostDims], strides[kMostDims];
-  uint32_t box[kMostDims], steps[kMostDims];
+  uint64_t extents[PH_MOST_TENSOR_MAP_DIMS], strides[PH_MOST_TENSOR_MAP_DIMS];
+  uint32_t box[PH_MOST_TENSOR_MAP_DIMS], steps[PH_MOST_TENSOR_MAP_DIMS];
   const size_t rank = tensor.dims.size();
-  if (rank == 0 || rank > kMostDims) refuse("has no or too many dimensions");
-  if (!tensor::IsFloat(tensor.element)) refuse("is of no floating-point type");
+  CHECK(rank > 0 && rank <= PH_MOST_TENSOR_MAP_DIMS && tensor::IsFloat(tensor.element));
   for (size_t i = 0; i < rank; ++i) {
     extents[i] = static_cast<uint64_t>(tensor.dims[i].extent);
     if (i > 0) strides[i - 1] = static_cast<uint64_t>(tensor.dims[i].stride_bytes);
@@ -257,7 +248,7 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
     launch.kernel.host(launch.args, 0, launch.tiles, launch.kernel.device);
     return;
   }
-  CHECK(launch.tensor_maps.size() <= kMostTensorMaps);
+  CHECK(launch.tensor_maps.size() <= PH_MOST_TENSOR_MAPS);
   KernelParameters parameters;
   ph_gpu_args& args = parameters.args;
   cuda::CopyOperands(launch, args.operands);
@@ -284,12 +275,8 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
     overlap.id = cuda::LaunchAttribute::kProgrammaticSerialization;
     overlap.value.programmatic = 1;
   }
-  if (cluster > 1) {
-    cuda::LaunchAttribute& clusters = attributes[attribute_count++];
-    clusters.id = cuda::LaunchAttribute::kClusterDimension;
-    clusters.value.cluster[0] = static_cast<unsigned>(cluster);
-    clusters.value.cluster[1] = clusters.value.cluster[2] = 1;
-  }
+  if (cluster > 1)
+    attributes[attribute_count++] = cuda::LaunchAttribute::Cluster(static_cast<unsigned>(cluster));
   cuda::LaunchConfig config;
   config.grid[0] = static_cast<unsigned>(blocks);
   config.block[0] = static_cast<unsigned>(launch.blocks.threads);

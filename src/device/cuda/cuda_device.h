@@ -28,6 +28,7 @@ struct CudaInfo {
   int64_t l2_bytes = 0;
   int64_t shared_bytes_per_block = 0;
 };
+std::string CapabilityText(int capability);  // "9.0"
 std::vector<CudaInfo> ListCudaDevices(const cuda::Driver& driver);
 // What a card needs to run any of our targets, in words.
 inline constexpr char kCudaNeeds[] = "compute capability 8.0 to 10.x or 12.x";

@@ -58,6 +58,13 @@ struct LaunchAttribute {
     int programmatic;
     unsigned cluster[3];
   } value{};
+
+  static LaunchAttribute Cluster(unsigned blocks) {
+    LaunchAttribute attribute{.id = kClusterDimension};
+    attribute.value.cluster[0] = blocks;
+    attribute.value.cluster[1] = attribute.value.cluster[2] = 1;
+    return attribute;
+  }
 };
 
 struct LaunchConfig {

@@ -22,10 +22,7 @@ std::vector<int> CudaDevice::ResidentClusters() const {
       driver_.ModuleGetFunction(&function, module, "nothing") == cuda::kSuccess &&
       driver_.FuncSetAttribute(function, cuda::kMaxDynamicSharedBytes, shared_bytes) == cuda::kSuccess;
   for (int blocks = 1; ready && blocks <= kMostBlocks; ++blocks) {
-    cuda::LaunchAttribute cluster = {};
-    cluster.id = cuda::LaunchAttribute::kClusterDimension;
-    cluster.value.cluster[0] = static_cast<unsigned>(blocks);
-    cluster.value.cluster[1] = cluster.value.cluster[2] = 1;
+    cuda::LaunchAttribute cluster = cuda::LaunchAttribute::Cluster(static_cast<unsigned>(blocks));
     cuda::LaunchConfig config;
     config.grid[0] = static_cast<unsigned>(blocks * info_.multiprocessors);
     config.block[0] = 128;
