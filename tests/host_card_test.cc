@@ -1,5 +1,6 @@
 // Long and awkward use of one small model on a card that is this machine: many requests in a process, every
-// context length, memory that nobody wrote, a card that goes while it works.
+// context length, memory that nobody wrote, a card that goes while it works. With $PREHEAT_TEST_CARD the
+// lengths are those of a real card, on that card.
 #include "host_cuda.h"
 
 #include <fmt/format.h>
@@ -27,16 +28,18 @@ namespace {
 using checkpoint::Checkpoint;
 using preload::StepSpec;
 
-// {0}: layers and query heads.
 constexpr char kConfig[] = R"json({{
   "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-  "hidden_size": 32, "intermediate_size": 32, "head_dim": 32, "num_hidden_layers": {0},
-  "num_attention_heads": {0}, "num_key_value_heads": 1, "vocab_size": 258, "max_position_embeddings": 512,
+  "hidden_size": {0}, "intermediate_size": {0}, "head_dim": {1}, "num_hidden_layers": {2},
+  "num_attention_heads": {3}, "num_key_value_heads": 1, "vocab_size": 258, "max_position_embeddings": 16384,
   "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 256,
   "eos_token_id": 257, "initializer_range": 0.02, "torch_dtype": "bfloat16"
 }})json";
 
 class HostCardTest : public ::testing::Test {
+ public:
+  enum class Size { kTiny, kSmall, kOneKernel };  // the last: decode is a persistent kernel
+
  protected:
   void SetUp() override {
     if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
@@ -44,12 +47,13 @@ class HostCardTest : public ::testing::Test {
   }
   void TearDown() override { TheHostCard() = {}; }
 
-  enum class Size { kTiny, kSmall };
   Checkpoint MakeModel(tensor::DType dtype, Size size) const {
     const std::string folder = folder_.File("model");
     sys::MakeDirs(folder);
-    const int layers = size == Size::kTiny ? 1 : 2;
-    sys::WriteFileAtomic(folder + "/shape.json", std::string_view(fmt::format(kConfig, layers)));
+    const std::string config = size == Size::kTiny    ? fmt::format(kConfig, 32, 32, 1, 1)
+                               : size == Size::kSmall ? fmt::format(kConfig, 32, 32, 2, 2)
+                                                      : fmt::format(kConfig, 512, 64, 1, 8);
+    sys::WriteFileAtomic(folder + "/shape.json", std::string_view(config));
     checkpoint::Synthesize({.config = checkpoint::SynthShape(folder + "/shape.json"),
                             .dtype = dtype,
                             .seed = 7,
@@ -60,11 +64,26 @@ class HostCardTest : public ::testing::Test {
                                          int64_t capacity) {
     return std::make_unique<CompiledModel>(
         checkpoint, store_,
-        CompiledModelOptions{.target = "sm_90a", .steps = std::move(steps), .capacity = capacity});
+        CompiledModelOptions{.target = RealCard() == nullptr ? "sm_90a" : RunnableTargets().front(),
+                             .steps = std::move(steps),
+                             .capacity = capacity});
   }
 
   sys::UniqueTempDir folder_{"preheat-host-card"};
   store::Store store_ = store::Store::InMemory();
+};
+
+// On the card that $PREHEAT_TEST_CARD names.
+class RealCardTest : public HostCardTest {
+ protected:
+  void SetUp() override {
+    if (RealCard() == nullptr) GTEST_SKIP() << "[SKIP] takes a card: PREHEAT_TEST_CARD=cuda:0";
+  }
+  static size_t FreeBytes() {
+    size_t free_bytes = 0, total_bytes = 0;
+    EXPECT_EQ(device::cuda::OpenDriver().MemGetInfo(&free_bytes, &total_bytes), 0);
+    return free_bytes;
+  }
 };
 
 std::vector<int32_t> Ids(int64_t count, int32_t first = 3) {
@@ -116,6 +135,25 @@ TEST_F(HostCardTest, AThousandRequestsGiveTheSameTokensAndTakeNoMore) {
   EXPECT_EQ(after.recordings, before.recordings);
 }
 
+TEST_F(RealCardTest, AThousandRequestsGiveTheSameTokensAndTakeNoMore) {
+  const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kOneKernel);
+  const auto model =
+      Compile(checkpoint, {StepSpec::Bucket(512), StepSpec::AnyLength(), StepSpec::Decode()}, 1024);
+  const auto request = [&](int64_t i) {
+    const generate::GenerateOptions options = {
+        .max_new_tokens = 1 + i * 9, .bucket = i % 2 == 0 ? 512 : 0, .ignore_end = true};
+    return generate::Generate(model->session(), Ids(1 + i * 40), options).ids;
+  };
+  constexpr int64_t kKinds = 8;
+  std::vector<std::vector<int32_t>> first;
+  for (int64_t i = 0; i < kKinds; ++i) first.push_back(request(i));
+  const size_t free_bytes = FreeBytes();
+  for (int64_t i = 0; i < 1000; ++i) {
+    ASSERT_EQ(request(i * 5 % kKinds), first[static_cast<size_t>(i * 5 % kKinds)]) << "request " << i;
+  }
+  EXPECT_EQ(FreeBytes(), free_bytes);
+}
+
 // The card may have ended the steps that run ahead before the host looks for the first one's token.
 TEST_F(HostCardTest, TokensOfStepsThatRanAheadAreThoseOfStepsOneByOne) {
   const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
@@ -139,17 +177,22 @@ TEST_F(HostCardTest, TokensOfStepsThatRanAheadAreThoseOfStepsOneByOne) {
 }
 
 // Lets a model of each length run against one row each of the interpreter's.
-class EveryLength : public HostCardTest, public ::testing::WithParamInterface<tensor::DType> {
+class EveryLength : public HostCardTest,
+                    public ::testing::WithParamInterface<std::pair<tensor::DType, HostCardTest::Size>> {
  protected:
-  static constexpr int64_t kLengths = 36;
-  static constexpr int64_t kBuckets[] = {16, 32};
+  void SetUp() override {
+    if (RealCard() != nullptr) return;
+    HostCardTest::SetUp();
+    if (GetParam().second == Size::kOneKernel)
+      GTEST_SKIP() << "[SKIP] takes a card; see persistent_test, too";
+  }
 
   void Interpret(const Checkpoint& checkpoint) {
     compile::InterpreterRunner interpreter(
         checkpoint,
         capture::CaptureLlama(checkpoint.config(),
                               {.logit_rows = program::LogitRows::kAll, .weight_dtype = checkpoint.dtype()}),
-        kLengths);
+        lengths_);
     interpreter.Prefill(ids_, 0);
     logits_.assign(interpreter.logits().begin(), interpreter.logits().end());
     vocab_ = static_cast<size_t>(checkpoint.config().vocab_size);
@@ -176,41 +219,45 @@ class EveryLength : public HostCardTest, public ::testing::WithParamInterface<te
     ++all_;
   }
 
-  const std::vector<int32_t> ids_ = Ids(kLengths);
-  std::vector<float> logits_;  // [kLengths, vocab]
+  const int64_t lengths_ = RealCard() == nullptr ? 36 : 8192;
+  const std::vector<int64_t> buckets_ =
+      RealCard() == nullptr ? std::vector<int64_t>{16, 32} : std::vector<int64_t>{128, 256, 512, 1024};
+  const std::vector<int32_t> ids_ = Ids(lengths_);
+  std::vector<float> logits_;  // [lengths_, vocab]
   size_t vocab_ = 0;
   float bound_ = 0;
   int exact_ = 0, all_ = 0;
 };
 
 TEST_P(EveryLength, GivesTheInterpretersTokensWhateverLiesInMemory) {
-  const Checkpoint checkpoint = MakeModel(GetParam(), Size::kSmall);
+  const auto [dtype, size] = GetParam();
+  const Checkpoint checkpoint = MakeModel(dtype, size);
   Interpret(checkpoint);
   // Activations, cache, tables and logits begin as NaNs; what must begin as zero is smaller.
   TheHostCard().poisoned_from_bytes = 1024;
-  const auto model = Compile(
-      checkpoint, {StepSpec::AnyLength(), StepSpec::Decode(), StepSpec::Bucket(16), StepSpec::Bucket(32)},
-      kLengths);
+  std::vector<StepSpec> steps = {StepSpec::AnyLength(), StepSpec::Decode()};
+  for (const int64_t bucket : buckets_) steps.push_back(StepSpec::Bucket(bucket));
+  const auto model = Compile(checkpoint, steps, lengths_);
   for (const program::Program& program : model->programs()) {
     for (const program::Buffer& buffer : program.buffers) {
-      if (buffer.slot != program::kOwnSlot) continue;
-      EXPECT_LT(buffer.extent.Bytes(kLengths, 48), 1024) << buffer.name;
+      if (buffer.slot != program::kOwnSlot || RealCard() != nullptr) continue;
+      EXPECT_LT(buffer.extent.Bytes(lengths_, 48), 1024) << buffer.name;
     }
   }
   session::Session& session = model->session();
-  for (int64_t length = 1; length <= kLengths; ++length) {
+  for (int64_t length = 1; length <= lengths_; ++length) {
     session.Reset();
     session.Prefill(std::span(ids_).first(static_cast<size_t>(length)), 0);
     Expect(session, length, "prefill");
   }
   session.Reset();
   session.Prefill(std::span(ids_).first(1), 0);
-  for (int64_t length = 2; length <= kLengths; ++length) {
+  for (int64_t length = 2; length <= lengths_; ++length) {
     session.SetToken(ids_[static_cast<size_t>(length - 1)]);
     session.Decode();
     Expect(session, length, "decode");
   }
-  for (const int64_t bucket : kBuckets) {
+  for (const int64_t bucket : buckets_) {
     for (const int64_t length : {int64_t{1}, bucket / 2 + 1, bucket - 1, bucket}) {
       session.Reset();
       session.Prefill(std::span(ids_).first(static_cast<size_t>(length)), bucket);
@@ -224,11 +271,18 @@ TEST_P(EveryLength, GivesTheInterpretersTokensWhateverLiesInMemory) {
     session.Prefill(std::span(ids_).subspan(static_cast<size_t>(bucket), 1), 0);
     Expect(session, bucket + 1, "a piece after bucket " + std::to_string(bucket));
   }
-  EXPECT_GE(exact_, all_ * (GetParam() == tensor::DType::kF32 ? 100 : 90) / 100);
+  EXPECT_GE(exact_, all_ * (dtype == tensor::DType::kF32 ? 100 : 90) / 100);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, EveryLength, ::testing::Values(tensor::DType::kBf16, tensor::DType::kF32),
-                         [](const auto& subject) { return std::string(tensor::ShortName(subject.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, EveryLength,
+                         ::testing::Values(std::pair(tensor::DType::kBf16, EveryLength::Size::kSmall),
+                                           std::pair(tensor::DType::kF32, EveryLength::Size::kSmall),
+                                           std::pair(tensor::DType::kBf16, EveryLength::Size::kOneKernel)),
+                         [](const auto& subject) {
+                           return std::string(tensor::ShortName(subject.param.first)) +
+                                  (subject.param.second == EveryLength::Size::kOneKernel ? "_one_kernel"
+                                                                                         : "");
+                         });
 
 TEST_F(HostCardTest, ACardThatGoesIsAnErrorAndTheNextDeviceWorks) {
   const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
