@@ -39,9 +39,15 @@ int64_t TypicalCapacity(const artifact::Purpose& purpose) {
   return prompt + purpose.decode_length;
 }
 
-program::Program ReadProgram(artifact::Artifact& artifact, const artifact::ManifestEntry& entry,
-                             const std::string& path) {
-  return program::FromJson(artifact.Get(entry.kind, entry.name)->text(), path);
+using Programs = std::map<std::string, program::Program>;  // by entry name
+
+Programs ReadPrograms(artifact::Artifact& artifact, const std::string& path) {
+  Programs programs;
+  for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
+    if (entry.kind == store::EntryKind::kProgram)
+      programs[entry.name] = program::FromJson(artifact.Get(entry.kind, entry.name)->text(), path);
+  }
+  return programs;
 }
 
 // What a run with code for a target takes: decode and the hungriest of the prefill programs.
@@ -56,15 +62,12 @@ struct TargetMemory {
   }
 };
 
-std::vector<TargetMemory> MemoryByTarget(artifact::Artifact& artifact, const std::string& path,
-                                         int64_t positions) {
+std::vector<TargetMemory> MemoryByTarget(const Programs& programs, int64_t positions) {
   std::map<std::string, std::vector<program::Program>> decode, prefill;  // by target
-  for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
-    if (entry.kind != store::EntryKind::kProgram) continue;
-    program::Program program = ReadProgram(artifact, entry, path);
-    const bool decodes = program.kind == program::StepKind::kDecode;
+  for (const auto& [name, program] : programs) {
     if (program.max_rows > positions) continue;  // a prompt of this bucket does not fit
-    (decodes ? decode : prefill)[program.target].push_back(std::move(program));
+    const bool decodes = program.kind == program::StepKind::kDecode;
+    (decodes ? decode : prefill)[program.target].push_back(program);
   }
   std::vector<TargetMemory> all;
   for (const auto& [target, steps] : decode) {
@@ -100,12 +103,13 @@ void PrintText(artifact::Artifact& artifact, const std::string& path, int64_t po
              purpose.cache_implementation);
   for (const auto& [name, version] : manifest.makers.versions) fmt::print("{} {}; ", name, version);
   fmt::print("made with {}\n", fmt::join(manifest.makers.toolchains, "; "));
-  for (const TargetMemory& memory : MemoryByTarget(artifact, path, positions)) PrintMemory(memory, positions);
+  const Programs programs = ReadPrograms(artifact, path);
+  for (const TargetMemory& memory : MemoryByTarget(programs, positions)) PrintMemory(memory, positions);
   for (const artifact::ManifestEntry& entry : manifest.entries) {
     fmt::print("  {:<9} {} {:>8} bytes ({:>7} stored) {} {}\n", store::EntryKindName(entry.kind),
                entry.name.substr(0, 12), entry.size, entry.stored_size, entry.target, entry.Part("step"));
     if (entry.kind != store::EntryKind::kProgram) continue;
-    const program::Program program = ReadProgram(artifact, entry, path);
+    const program::Program& program = programs.at(entry.name);
     const session::MemoryPlan plan = PlanFor({program}, positions);
     fmt::print("            profile {}; regions {}; at {} positions: KV cache {}, activations {}\n",
                entry.Part("profile"), fmt::join(program::RegionNames(program), " "), positions,
@@ -133,7 +137,8 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path, int64_t po
   for (const auto& [name, version] : manifest.makers.versions) out.Field(name, version);
   out.End().Field("toolchains", manifest.makers.toolchains);
   out.Field("capacity_positions", positions).Key("memory").BeginList();
-  for (const TargetMemory& memory : MemoryByTarget(artifact, path, positions)) {
+  const Programs programs = ReadPrograms(artifact, path);
+  for (const TargetMemory& memory : MemoryByTarget(programs, positions)) {
     out.Begin().Field("target", memory.target);
     out.Field("weight_bytes", static_cast<int64_t>(memory.plan.weight_bytes));
     out.Field("kv_cache_bytes", static_cast<int64_t>(memory.plan.cache_bytes));
@@ -152,7 +157,7 @@ void PrintJson(artifact::Artifact& artifact, const std::string& path, int64_t po
     for (const store::KeyPart& part : entry.parts) out.Field(part.label, part.value);
     out.End();
     if (entry.kind == store::EntryKind::kProgram) {
-      const program::Program program = ReadProgram(artifact, entry, path);
+      const program::Program& program = programs.at(entry.name);
       const session::MemoryPlan plan = PlanFor({program}, positions);
       out.Field("kv_cache_bytes", static_cast<int64_t>(plan.cache_bytes));
       out.Field("activation_bytes", static_cast<int64_t>(plan.activation_bytes()));

@@ -48,7 +48,7 @@ std::optional<LogitsOptions> Parse(const Words& words) {
                    {"default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"},
                    "How schedules are chosen");
   arguments.Text("--target", options.generation.target,
-                 "Code for this target; empty: the best that this machine runs");
+                 "Compiled code for this target; empty: the best that this machine runs");
   arguments.Text("--cache-path", options.shared.cache_path, "Preload this artifact");
   arguments.Text("--metadata-path", options.shared.metadata_path, "The artifact's metadata file");
   arguments.Flag("--forbid-compile", options.generation.forbid_compile, "Fail rather than compile anything");
@@ -58,6 +58,11 @@ std::optional<LogitsOptions> Parse(const Words& words) {
   if (options.output.empty()) throw MakeError(ErrorKind::kInvalidArgument, "logits needs --output FILE");
   if (arguments.Given("--prompt") == arguments.Given("--prompt-ids")) {
     throw MakeError(ErrorKind::kInvalidArgument, "logits needs either --prompt or --prompt-ids");
+  }
+  if (!options.generation.target.empty() && options.generation.execution != "compiled") {
+    throw MakeError(ErrorKind::kInvalidArgument,
+                    "--target names compiled code: leave it out with --execution {}",
+                    options.generation.execution);
   }
   if (arguments.Given("--prompt-ids")) options.generation.prompt_ids = ParseIds("--prompt-ids", ids);
   if (!arguments.Given("--cache-path")) options.shared.cache_path.clear();

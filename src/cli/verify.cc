@@ -44,7 +44,8 @@ struct Finding {
 };
 
 Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry& entry,
-                     const device::Device& device, const std::optional<checkpoint::Checkpoint>& checkpoint) {
+                     const std::vector<std::string>& mine,
+                     const std::optional<checkpoint::Checkpoint>& checkpoint) {
   const std::string target = entry.Part("target");
   Finding finding = {
       .entry = fmt::format("{} ({}, profile {})", entry.Part("step"), target, entry.Part("profile"))};
@@ -53,7 +54,6 @@ Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry
     finding.verdict = verdict;
     finding.factor = std::move(factor);
   };
-  const std::vector<std::string> mine = device.Targets();
   if (std::find(mine.begin(), mine.end(), target) == mine.end()) {
     judge(Verdict::kUnusable,
           fmt::format("target: needs {}, this machine runs {}", target, fmt::join(mine, ", ")));
@@ -102,11 +102,11 @@ int VerifyCommand(const Words& words) {
   artifact::Artifact artifact = artifact::Artifact::Open(path);
   std::optional<checkpoint::Checkpoint> checkpoint;
   if (!model_id.empty()) checkpoint = checkpoint::Checkpoint::Open(hub::ResolveModel(model_id));
-  const std::unique_ptr<device::Device> device = device::Open(options.device, {.threads = 1});
+  const std::vector<std::string> mine = device::TargetsOf(options.device);
   std::vector<Finding> findings;
   for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
     if (entry.kind == store::EntryKind::kProgram)
-      findings.push_back(JudgeProgram(artifact, entry, *device, checkpoint));
+      findings.push_back(JudgeProgram(artifact, entry, mine, checkpoint));
   }
   // The artifact is as good as its best programs: those of other targets do not count against it.
   Verdict best = Verdict::kUnusable;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "device/cpu/cpu_device.h"
 #include "device/cuda/cuda_device.h"
+#include "sys/cpu.h"
 
 namespace preheat::device {
 namespace {
@@ -23,19 +25,34 @@ bool IsCuda(std::string_view spec) {
          std::ranges::all_of(spec.substr(1), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-constexpr int kNoCard = -1;
+struct Card {
+  const cuda::Driver& driver;
+  int ordinal;
+};
 
-// The first card that runs a target of ours.
-int FirstUsableCard(const cuda::Driver& driver) {
-  const std::vector<CudaInfo> cards = ListCudaDevices(driver);
+// The first that runs a target of ours.
+std::optional<Card> FirstUsableCard() {
+  const cuda::Driver* const driver = cuda::FindDriver();
+  if (driver == nullptr) return std::nullopt;
+  const std::vector<CudaInfo> cards = ListCudaDevices(*driver);
   for (const CudaInfo& card : cards) {
-    if (!CudaTargets(card.capability).empty()) return card.ordinal;
+    if (!CudaTargets(card.capability).empty()) return Card{*driver, card.ordinal};
   }
   if (!cards.empty()) {
     base::Warn("no card is used: {} has compute capability {}, and {} is needed", cards.front().name,
                CapabilityText(cards.front().capability), kCudaNeeds);
   }
-  return kNoCard;
+  return std::nullopt;
+}
+
+// The card that `spec` means; none: the CPU.
+std::optional<Card> ChooseCard(std::string_view spec) {
+  CheckSpec(spec);
+  if (spec == "auto") return FirstUsableCard();
+  if (!IsCuda(spec)) return std::nullopt;
+  int ordinal = 0;
+  if (spec.size() > 5) std::from_chars(spec.data() + 5, spec.data() + spec.size(), ordinal);
+  return Card{cuda::OpenDriver(), ordinal};
 }
 
 }  // namespace
@@ -47,19 +64,14 @@ void CheckSpec(std::string_view spec) {
 }
 
 std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options) {
-  CheckSpec(spec);
-  if (IsCuda(spec)) {
-    int ordinal = 0;
-    if (spec.size() > 5) std::from_chars(spec.data() + 5, spec.data() + spec.size(), ordinal);
-    return std::make_unique<CudaDevice>(cuda::OpenDriver(), ordinal);
-  }
-  if (spec == "auto") {
-    const cuda::Driver* const driver = cuda::FindDriver();
-    if (const int ordinal = driver != nullptr ? FirstUsableCard(*driver) : kNoCard; ordinal != kNoCard) {
-      return std::make_unique<CudaDevice>(*driver, ordinal);
-    }
-  }
+  if (const auto card = ChooseCard(spec)) return std::make_unique<CudaDevice>(card->driver, card->ordinal);
   return std::make_unique<CpuDevice>(ThreadPoolOptions{.threads = options.threads});
+}
+
+std::vector<std::string> TargetsOf(std::string_view spec) {
+  if (const auto card = ChooseCard(spec))
+    return CudaTargets(FindCudaDevice(card->driver, card->ordinal).capability);
+  return sys::SupportedCpuTargets(sys::ThisCpu().features);
 }
 
 }  // namespace preheat::device

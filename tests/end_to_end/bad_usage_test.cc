@@ -99,6 +99,14 @@ TEST_F(BadUsage, AMissingValueOrFile) {
   });
 }
 
+TEST_F(BadUsage, OnlyCompiledCodeHasATarget) {
+  for (const std::string execution : {"eager", "interpreter"}) {
+    ExpectEach(
+        {{{"logits", "--prompt", "x", "--output", File("l"), "--target", "sm_80", "--execution", execution},
+          {"--target names compiled code: leave it out with --execution " + execution}}});
+  }
+}
+
 TEST_F(BadUsage, WhatIsNotThereYetSaysSo) {
   ExpectEach({
       {{"run", "--chat"}, {"chat templates are not there yet"}},

@@ -77,6 +77,9 @@ TEST_F(CudaErrors, ACardThatTakesNoProcess) {
   ExpectError(Run(Card("retain=46 compute_mode=3")), 69,
               {"its compute mode is \"exclusive process\", and another process has it"});
   ExpectError(Run(Card("retain=46")), 69, {"cuda:0 takes no process: it is busy or has failed"});
+  // Whether an artifact serves it can be said without.
+  ExpectDone(Preheat({"verify", File("a.bin"), "--device", "cuda"}, Card("retain=46 compute_mode=2")));
+  ExpectError(Preheat({"verify", File("a.bin"), "--device", "cuda:1"}, Card()), 69, {"there is only cuda:0"});
   // Others have taken its memory before a context could be made.
   ExpectError(Run(Card("retain=2")), 69, {"opening cuda:0 failed: ", "free memory on the card"});
 }

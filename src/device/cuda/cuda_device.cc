@@ -96,6 +96,16 @@ std::vector<CudaInfo> ListCudaDevices(const Driver& driver) {
   return devices;
 }
 
+CudaInfo FindCudaDevice(const Driver& driver, int ordinal) {
+  const std::vector<CudaInfo> all = ListCudaDevices(driver);
+  if (ordinal >= 0 && static_cast<size_t>(ordinal) < all.size()) return all[static_cast<size_t>(ordinal)];
+  throw MakeError(ErrorKind::kDevice, "--device cuda:{}: there {}{}; `preheat devices` lists them", ordinal,
+                  all.empty()       ? "is no CUDA device"
+                  : all.size() == 1 ? "is only cuda:0"
+                                    : fmt::format("are only cuda:0 to cuda:{}", all.size() - 1),
+                  cuda::WhatHidesCards());
+}
+
 // A cubin runs on its own capability and on later ones of the same major number; one of an architecture's own
 // features (90a) on that alone.
 std::vector<std::string> CudaTargets(int capability) {
@@ -109,15 +119,7 @@ std::vector<std::string> CudaTargets(int capability) {
 
 CudaDevice::CudaDevice(const Driver& driver, int ordinal)
     : CudaDevice(driver, fmt::format("cuda:{}", ordinal)) {
-  const std::vector<CudaInfo> all = ListCudaDevices(driver);
-  if (ordinal < 0 || static_cast<size_t>(ordinal) >= all.size()) {
-    throw MakeError(ErrorKind::kDevice, "--device {}: there {}{}; `preheat devices` lists them", id_,
-                    all.empty()       ? "is no CUDA device"
-                    : all.size() == 1 ? "is only cuda:0"
-                                      : fmt::format("are only cuda:0 to cuda:{}", all.size() - 1),
-                    cuda::WhatHidesCards());
-  }
-  info_ = all[static_cast<size_t>(ordinal)];
+  info_ = FindCudaDevice(driver, ordinal);
   freeing_driver = &driver;
   driver_.Check(driver_.DeviceGet(&device_, ordinal), "opening " + id_);
   const cuda::Result opened = driver_.PrimaryCtxRetain(&context_, device_);

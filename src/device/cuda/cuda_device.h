@@ -30,6 +30,8 @@ struct CudaInfo {
 };
 std::string CapabilityText(int capability);  // "9.0"
 std::vector<CudaInfo> ListCudaDevices(const cuda::Driver& driver);
+// One of them. Throws kDevice where there is no such ordinal.
+CudaInfo FindCudaDevice(const cuda::Driver& driver, int ordinal);
 // What a card needs to run any of our targets, in words.
 inline constexpr char kCudaNeeds[] = "compute capability 8.0 to 10.x or 12.x";
 // Targets that a card of this capability runs, best first.
@@ -37,7 +39,7 @@ std::vector<std::string> CudaTargets(int capability);
 
 class CudaDevice final : public Device {
  public:
-  // Throws kDevice: no such ordinal, a card that is taken, out of memory.
+  // Throws kDevice: as FindCudaDevice; a card that is taken, out of memory.
   CudaDevice(const cuda::Driver& driver, int ordinal);
   ~CudaDevice() override;
 
