@@ -216,6 +216,7 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
     if (Region(graph, id, target).CanWgmma(target)) {
       for (const auto& [groups, positions, slots] : {std::tuple{1, 64, 5}, {2, 64, 8}, {2, 128, 5}})
         add(WgmmaSchedule(groups, positions, slots));
+      return candidates;  // the others take twice as long
     }
     for (const auto& [warps, parts] : {std::pair{2, 2}, {4, 1}, {4, 2}, {8, 1}})
       add(TilesSchedule(warps, parts));

@@ -24,7 +24,8 @@ using program::Operand;
 using tensor::DType;
 
 constexpr int64_t kMma = 2, kWarp = 3;  // families
-constexpr size_t kWgmmaCandidates = 6;  // of shapes; each with two heads
+constexpr size_t kWgmmaCandidates = 4;  // of shapes: on two cards the best was always among the first four
+constexpr size_t kWithOtherHeads = 2;  // of them with another number of steps of weights asked for ahead, too
 constexpr int kStageThreads = 128;
 constexpr int64_t kStepOfMma = 32, kStrideOfMma = 40;  // as in gemm_body.cc
 
@@ -32,16 +33,14 @@ bool CanMma(const Spec& spec) {
   return spec.math == DType::kBf16 && spec.weight_dtype == DType::kBf16 && spec.k % 8 == 0;
 }
 
-// Columns of a list.
-int64_t Total(const Spec& spec) {
-  if (spec.epilogue != Epilogue::kRotaryAppend) return spec.parts[0].columns;
-  int64_t columns = 0;
-  for (const matmul::Part& part : spec.parts) columns += part.columns;
-  return columns / 2;
-}
-
 Schedule MakeMma(int64_t tile_rows, int64_t tile_columns, int64_t stages) {
   return {{"family", kMma}, {"tile_rows", tile_rows}, {"tile_columns", tile_columns}, {"stages", stages}};
+}
+
+// Where there is no wgmma.
+Schedule DefaultMma(const Spec& spec, const StepShape& shape) {
+  if (!CanMma(spec)) return {{"family", kWarp}};
+  return MakeMma(shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
 }
 
 struct Staged {
@@ -65,28 +64,26 @@ RegionOperand Workspace(Operand::Access access) {
 
 }  // namespace
 
-Schedule DefaultGemm(const ir::Graph&, const Spec& spec, const Target& target, const StepShape& shape) {
+Schedule DefaultGemm(const Spec& spec, const Target& target, const StepShape& shape) {
   if (const auto region = WgmmaRegionOf(spec, target)) {
     const std::vector<WgmmaNumbers> choices = WgmmaChoices(*region, shape, 1);
     if (!choices.empty()) return ToSchedule(choices[0]);
   }
-  if (!CanMma(spec)) return {{"family", kWarp}};
-  return MakeMma(shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
+  return DefaultMma(spec, shape);
 }
 
-std::vector<Schedule> GemmCandidates(const ir::Graph& graph, const Spec& spec, const Target& target,
-                                     const StepShape& shape) {
-  std::vector<Schedule> candidates = {DefaultGemm(graph, spec, target, shape)};
+std::vector<Schedule> GemmCandidates(const Spec& spec, const Target& target, const StepShape& shape) {
+  std::vector<Schedule> candidates;
   if (const auto region = WgmmaRegionOf(spec, target)) {
-    candidates.clear();
     for (WgmmaNumbers n : WgmmaChoices(*region, shape, kWgmmaCandidates)) {
       candidates.push_back(ToSchedule(n));
+      if (candidates.size() >= 2 * kWithOtherHeads) continue;
       n.w_head = n.w_head == n.w_slots ? (n.w_slots + 1) / 2 : n.w_slots;
       candidates.push_back(ToSchedule(n));
     }
-    if (!candidates.empty()) return candidates;
-    candidates.push_back(DefaultGemm(graph, spec, target, shape));
   }
+  if (!candidates.empty()) return candidates;
+  candidates.push_back(DefaultMma(spec, shape));
   if (!CanMma(spec)) return candidates;
   for (const int64_t rows : {64, 128}) {
     for (const int64_t columns : {64, 128}) {
@@ -127,13 +124,13 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
     text += stage.text() + StageWords(graph, spec, kStageThreads, 0) + kStageRowsKernel;
     operands.Add("kA", Workspace(Operand::Access::kRead));
   }
-  const int64_t total = Total(spec);
+  const int64_t total = matmul::ColumnTiles(spec, 1);
   matmul::AddProductOperands(spec, &operands);
   text += operands.text();
   text += matmul::ColumnsText(spec);
   text += fmt::format(
       "constexpr int kLists = {};\nconstexpr i64 kTotal = {};\nconstexpr bool kPairsInHeads = {};\n",
-      Lists(spec), Total(spec), rotary);
+      Lists(spec), total, rotary);
   if (schedule.at("family") == kWgmmaFamily) {
     const auto region = WgmmaRegionOf(spec, target);
     const auto shape = region ? WgmmaShape::Of(*region, ToWgmmaNumbers(schedule)) : std::nullopt;

@@ -19,10 +19,8 @@
 
 namespace preheat::codegen::cuda {
 
-Schedule DefaultGemm(const ir::Graph& graph, const matmul::Spec& spec, const Target& target,
-                     const StepShape& shape);
-std::vector<Schedule> GemmCandidates(const ir::Graph& graph, const matmul::Spec& spec, const Target& target,
-                                     const StepShape& shape);
+Schedule DefaultGemm(const matmul::Spec& spec, const Target& target, const StepShape& shape);
+std::vector<Schedule> GemmCandidates(const matmul::Spec& spec, const Target& target, const StepShape& shape);
 RegionCode GenerateGemm(const ir::Graph& graph, const matmul::Spec& spec, const Target& target,
                         const Schedule& schedule);
 

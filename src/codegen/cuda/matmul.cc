@@ -30,13 +30,13 @@ bool CanCompile(const ir::Graph& graph, ir::NodeId node, const Target&) {
 Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId node, const Target& target,
                          const StepShape& shape) {
   const Spec spec = SpecOf(graph, node);
-  return HasOneRow(spec, shape) ? DefaultGemv(spec, target) : DefaultGemm(graph, spec, target, shape);
+  return HasOneRow(spec, shape) ? DefaultGemv(spec, target) : DefaultGemm(spec, target, shape);
 }
 
 std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const Target& target,
                                  const StepShape& shape) {
   const Spec spec = SpecOf(graph, node);
-  return HasOneRow(spec, shape) ? GemvCandidates(spec, target) : GemmCandidates(graph, spec, target, shape);
+  return HasOneRow(spec, shape) ? GemvCandidates(spec, target) : GemmCandidates(spec, target, shape);
 }
 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
