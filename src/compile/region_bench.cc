@@ -56,12 +56,16 @@ RegionBench::RegionBench(device::Device& device, WeightPool& pool, const ir::Gra
       pool_(pool),
       graph_(graph),
       target_(target),
-      rows_(shape.rows > 0 ? shape.rows : kRowsOfAnyLength),
+      rows_(RowsMeasured(shape)),
       past_(shape.rows == 1 ? kDecodePast : 0),
       capacity_((past_ + rows_ + kCapacityBlock - 1) / kCapacityBlock * kCapacityBlock),
       operands_(std::make_unique<Operands>()) {}
 
 RegionBench::~RegionBench() = default;
+
+int64_t RegionBench::RowsMeasured(const codegen::StepShape& shape) {
+  return shape.rows > 0 ? shape.rows : kRowsOfAnyLength;
+}
 
 size_t RegionBench::BytesOf(const codegen::RegionOperand& operand) const {
   using Kind = codegen::RegionOperand::Kind;

@@ -21,6 +21,9 @@ class RegionBench {
               const codegen::StepShape& shape);
   ~RegionBench();
 
+  // Rows at which a region of such a step is timed.
+  static int64_t RowsMeasured(const codegen::StepShape& shape);
+
   // Of each candidate: its launches, and the code image that holds them. Same order in the outcome.
   struct Candidate {
     const codegen::RegionCode* code;
