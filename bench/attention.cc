@@ -24,6 +24,7 @@
 #include "codegen/attention.h"
 #include "codegen/cpu_prelude.h"
 #include "codegen/sample.h"
+#include "sys/code_image.h"
 #include "sys/cpu.h"
 #include "sys/executable_memory.h"
 #include "toolchain/host_compiler.h"
