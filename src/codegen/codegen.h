@@ -93,8 +93,8 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule);
 
-// Regions of a decode step that one kernel runs one after the other: its blocks stay, and hand activations on as words
-// of four bytes an element, whatever its type, in buffers that keep their contents.
+// Regions of a decode step that one kernel runs one after the other: its blocks stay, and hand activations on
+// as words of four bytes an element, whatever its type, in buffers that keep their contents.
 struct PersistentCode {
   std::string source;
   std::vector<ir::NodeId> regions;     // those of a repeated block once
