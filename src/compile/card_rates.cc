@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kMostReadBytes = int64_t{1} << 31;  // well beyond any L2
 constexpr int64_t kPieceBytes = 16;
 constexpr int kRepeats = 8;  // the first warms up, the best counts
-// What is timed at once: less is mostly its own start and end. A read of 2 GiB at 5 TB/s takes 0.4 ms; rounds
-// of products are doubled until they take long enough, or the card cannot be one that runs them.
+// What is timed at once: less is mostly its own start and end. A read of 2 GiB at 5 TB/s takes 0.4 ms. Rounds
+// of products are doubled until they take long enough; the most take a real card seconds.
 constexpr size_t kReadLaunches = 16;
 constexpr double kMultiplySeconds = 0.01;
 constexpr int64_t kMostRounds = int64_t{1} << 24;

@@ -1,5 +1,7 @@
 // Two kernels that show what a card can do at best: one reads memory, one multiplies bf16 with the
 // instructions that our products use on the target. Behind `preheat devices --measure`.
+//
+// REQUIRES of targets: IsCuda().
 #pragma once
 
 #include <cstdint>
