@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "capture/llama.h"
 #include "checkpoint/synth.h"
+#include "compile/card_rates.h"
 #include "compile/interpreter_runner.h"
 #include "compiled_model.h"
 #include "device/cuda/cuda_device.h"
@@ -21,6 +22,7 @@
 #include "session/memory_plan.h"
 #include "sys/env.h"
 #include "sys/files.h"
+#include "toolchain/compiler.h"
 
 namespace preheat::testing {
 namespace {
@@ -335,6 +337,45 @@ TEST_F(HostCardTest, LaunchesThatNoCompilerMakesAreErrors) {
   launch.link = 1;
   EXPECT_NE(message_of([&] { (void)device.Record(launches); }).find("has 17 operands"), std::string::npos);
   EXPECT_NE(message_of([&] { device.Run(launches); }).find("cannot be recorded"), std::string::npos);
+}
+
+// What `preheat devices --measure` does of it; what the kernels compute is rate_kernels_test's.
+TEST_F(HostCardTest, ItsRatesAreMeasuredAndItsMemoryIsGivenBack) {
+  TheHostCard().multiprocessors = 1;
+  TheHostCard().memory_bytes = uint64_t{4} << 20;
+  const HostCardUse before = UseOfHostCard();
+  for (const int capability : {80, 90}) {
+    TheHostCard().capability = capability;
+    device::CudaDevice device(HostDriver(), 0);
+    const compile::CardRates rates = compile::MeasureCard(device, HostCudaCompiler());
+    EXPECT_GT(rates.read_bytes_per_s, 0) << capability;
+    EXPECT_GT(rates.bf16_flops_per_s, 0) << capability;
+    EXPECT_GT(UseOfHostCard().launches, 0);
+  }
+  EXPECT_EQ(UseOfHostCard().allocations, before.allocations);
+  EXPECT_EQ(UseOfHostCard().modules, before.modules);
+}
+
+TEST_F(HostCardTest, ACardThatGoesWhileItIsMeasuredIsAnError) {
+  TheHostCard().memory_bytes = uint64_t{4} << 20;
+  TheHostCard().launches_until_loss = 1;
+  device::CudaDevice device(HostDriver(), 0);
+  try {
+    compile::MeasureCard(device, HostCudaCompiler());
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kDevice);
+  }
+}
+
+TEST_F(RealCardTest, ItsRatesAreThoseOfACard) {
+  const auto device = OpenCard();
+  const auto compiler = toolchain::FindCompiler(device->Targets().front());
+  const compile::CardRates rates = compile::MeasureCard(*device, *compiler);
+  EXPECT_GT(rates.read_bytes_per_s, 1e11);
+  EXPECT_LT(rates.read_bytes_per_s, 2e13);
+  EXPECT_GT(rates.bf16_flops_per_s, 1e13);
+  EXPECT_LT(rates.bf16_flops_per_s, 1e16);
 }
 
 }  // namespace

@@ -5,22 +5,41 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/log.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/json_text.h"
 #include "cli/options.h"
+#include "compile/card_rates.h"
 #include "device/cpu/cpu_device.h"
 #include "device/cpu/measure.h"
 #include "device/cuda/cuda_device.h"
+#include "toolchain/compiler.h"
 
 namespace preheat::cli {
 namespace {
 
-using Cards = std::vector<device::CudaInfo>;
+struct Card {
+  device::CudaInfo info;
+  std::optional<compile::CardRates> rates;
 
-std::string IdOf(const device::CudaInfo& card) {
-  return fmt::format("cuda:{}", card.ordinal);
+  std::string Id() const { return fmt::format("cuda:{}", info.ordinal); }
+  std::vector<std::string> Targets() const { return device::CudaTargets(info.capability); }
+};
+using Cards = std::vector<Card>;
+
+// Where there is nothing to measure it by, that is said, and the rest is shown all the same.
+void Measure(const device::cuda::Driver& driver, Card& card) {
+  if (card.Targets().empty()) return;
+  try {
+    const auto compiler = toolchain::FindCompiler(card.Targets().front());
+    device::CudaDevice device(driver, card.info.ordinal);
+    card.rates = compile::MeasureCard(device, *compiler);
+  } catch (const base::Error& error) {
+    base::Warn("{} is not measured: {}", card.Id(), error.message());
+  }
 }
 
 void PrintJson(const device::CpuDevice& cpu, const std::optional<device::CpuRates>& rates,
@@ -35,11 +54,16 @@ void PrintJson(const device::CpuDevice& cpu, const std::optional<device::CpuRate
     out.Field("bf16_flops_per_s", rates->bf16_flops_per_s);
   }
   out.End();
-  for (const device::CudaInfo& card : cards) {
-    out.Begin().Field("id", IdOf(card)).Field("name", card.name);
-    out.Field("targets", device::CudaTargets(card.capability)).Field("memory_bytes", card.memory_bytes);
-    out.Field("multiprocessors", static_cast<int64_t>(card.multiprocessors));
-    out.Field("capability", device::CapabilityText(card.capability)).End();
+  for (const Card& card : cards) {
+    out.Begin().Field("id", card.Id()).Field("name", card.info.name);
+    out.Field("targets", card.Targets()).Field("memory_bytes", card.info.memory_bytes);
+    out.Field("multiprocessors", static_cast<int64_t>(card.info.multiprocessors));
+    out.Field("capability", device::CapabilityText(card.info.capability));
+    if (card.rates) {
+      out.Field("read_bytes_per_s", card.rates->read_bytes_per_s);
+      out.Field("bf16_flops_per_s", card.rates->bf16_flops_per_s);
+    }
+    out.End();
   }
   out.EndList().End();
   fmt::print("{}", out.Text());
@@ -54,10 +78,14 @@ void PrintText(const device::CpuDevice& cpu, const std::optional<device::CpuRate
                rates->read_bytes_per_s / 1e9, rates->read_bytes_per_s_1thread / 1e9,
                rates->bf16_flops_per_s / 1e9);
   }
-  for (const device::CudaInfo& card : cards) {
-    fmt::print("{}: {}\n  targets: {}\n  multiprocessors: {}\n  memory: {:.1f} GB\n", IdOf(card), card.name,
-               fmt::join(device::CudaTargets(card.capability), ", "), card.multiprocessors,
-               static_cast<double>(card.memory_bytes) / 1e9);
+  for (const Card& card : cards) {
+    fmt::print("{}: {}\n  targets: {}\n  multiprocessors: {}\n  memory: {:.1f} GB\n", card.Id(),
+               card.info.name, fmt::join(card.Targets(), ", "), card.info.multiprocessors,
+               static_cast<double>(card.info.memory_bytes) / 1e9);
+    if (card.rates) {
+      fmt::print("  read: {:.1f} GB/s\n  bf16: {:.1f} TFLOP/s\n", card.rates->read_bytes_per_s / 1e9,
+                 card.rates->bf16_flops_per_s / 1e12);
+    }
   }
 }
 
@@ -68,7 +96,9 @@ int DevicesCommand(const Words& words) {
   bool measure = false;
   bool json = false;
   Arguments arguments("preheat devices", "Shows what this machine has and what code it runs.");
-  arguments.Flag("--measure", measure, "Measure read bandwidth and peak arithmetic too (seconds)");
+  arguments.Flag(
+      "--measure", measure,
+      "Measure read bandwidth and peak arithmetic of each device too (seconds); a card takes NVRTC");
   arguments.Flag("--json", json, "Print one JSON document");
   AddDeviceOptions(arguments, options);
   if (arguments.Parse(words) == Arguments::Outcome::kHelpShown) return kExitDone;
@@ -77,9 +107,13 @@ int DevicesCommand(const Words& words) {
   device::CpuDevice cpu({.threads = static_cast<int>(options.threads)});
   std::optional<device::CpuRates> rates;
   if (measure) rates = device::MeasureCpu(cpu.pool());
-  std::vector<device::CudaInfo> cards;
-  if (const device::cuda::Driver* driver = device::cuda::FindDriver())
-    cards = device::ListCudaDevices(*driver);
+  Cards cards;
+  if (const device::cuda::Driver* driver = device::cuda::FindDriver()) {
+    for (const device::CudaInfo& info : device::ListCudaDevices(*driver)) cards.push_back({.info = info});
+    if (measure) {
+      for (Card& card : cards) Measure(*driver, card);
+    }
+  }
   if (json) {
     PrintJson(cpu, rates, cards);
   } else {

@@ -109,5 +109,44 @@ TEST_F(Cuda, InspectSaysWhatARunWillTakeOfTheCard) {
   ExpectError(Preheat({"inspect", File("a.bin"), "--positions", "99999999999"}), 2, {"at most 16777216"});
 }
 
+// Kernels do nothing on the fake card: that there are rates is all that can be said.
+TEST_F(Cuda, DevicesMeasuresEachCard) {
+  const Words words = {"devices", "--measure", "--json"};
+  const std::string two = "cards=2 memory_bytes=500000000";
+  const auto devices = ParseJson(Preheat(words, Card(two)).out);
+  ASSERT_EQ(devices["devices"].Size(), 3u);
+  for (const auto& device : devices["devices"].GetArray()) {
+    EXPECT_GT(device["read_bytes_per_s"].GetDouble(), 0);
+    EXPECT_GT(device["bf16_flops_per_s"].GetDouble(), 0);
+  }
+  EXPECT_TRUE(devices["devices"][0].HasMember("read_bytes_per_s_1thread"));
+  EXPECT_FALSE(devices["devices"][1].HasMember("read_bytes_per_s_1thread"));
+
+  const auto text = Preheat({"devices", "--measure"}, Card("memory_bytes=500000000"));
+  ExpectDone(text);
+  EXPECT_THAT(text.out, HasSubstr("cuda:0: Fake card\n"));
+  EXPECT_THAT(text.out, HasSubstr(" TFLOP/s\n"));
+  EXPECT_EQ(text.err, "");
+}
+
+TEST_F(Cuda, DevicesSaysWhyACardIsNotMeasured) {
+  const auto expect = [&](const Environment& environment, const ::testing::Matcher<std::string>& warning) {
+    const auto result = Preheat({"devices", "--measure", "--json"}, environment);
+    ExpectDone(result);
+    EXPECT_THAT(result.err, warning);
+    const auto devices = ParseJson(result.out);
+    EXPECT_TRUE(devices["devices"][0].HasMember("read_bytes_per_s"));
+    ASSERT_EQ(devices["devices"].Size(), 2u);
+    ExpectKeys(devices["devices"][1],
+               {"id", "name", "targets", "memory_bytes", "multiprocessors", "capability"});
+    EXPECT_FALSE(devices["devices"][1].HasMember("read_bytes_per_s"));
+  };
+  expect(With(Card(), "PREHEAT_NVRTC", "/no/such"), HasSubstr("warning: cuda:0 is not measured: no NVRTC"));
+  expect(Card("retain=46 compute_mode=2"), HasSubstr("cuda:0 is not measured: cuda:0 takes no process: "));
+  expect(Card("load=209"), HasSubstr("cuda:0 is not measured: loading machine code failed: "));
+  // One that runs none of our targets has nothing to be measured by.
+  expect(Card("capability=75"), "");
+}
+
 }  // namespace
 }  // namespace preheat::testing
