@@ -4,8 +4,8 @@
 #include <thread>
 #include <utility>
 
-#include "base/error.h"
 #include "checkpoint/checkpoint.h"
+#include "compile/bare_session.h"
 #include "compile/plausible.h"
 #include "measure/statistics.h"
 #include "sys/clock.h"
@@ -33,21 +33,11 @@ StepBench::StepBench(device::Device& device, store::Store& store, const checkpoi
 }
 
 std::unique_ptr<session::Session> StepBench::Open(std::vector<program::Program> programs, int64_t capacity) {
-  const session::Bindings bindings = {
-      .weight = [this](const std::string& name, const program::Weight&) -> const void* {
-        return slab_.data() + offsets_.at(name);
-      },
-      .code =
-          [this](const std::string& hash) {
-            auto entry = store_.Get(store::EntryKind::kCode, hash);
-            if (!entry) throw base::MakeError(base::ErrorKind::kCorrupt, "machine code {} is missing", hash);
-            held_.push_back(std::move(*entry));
-            return held_.back().span();
-          },
-      .library = [](const std::string&, const std::string&) { return device::Kernel{}; }};
-  return std::make_unique<session::Session>(
-      device_, std::move(programs), bindings,
-      session::SessionOptions{.capacity = capacity, .piece_rows = capacity});
+  const auto weight = [this](const std::string& name, const program::Weight&) {
+    return slab_.data() + offsets_.at(name);
+  };
+  return compile::OpenBareSession(device_, store_, std::move(programs), weight,
+                                  {.capacity = capacity, .piece_rows = capacity});
 }
 
 double StepBench::DecodeSeconds(session::Session& session, int64_t past, int64_t steps, int rounds) {

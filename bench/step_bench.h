@@ -36,7 +36,6 @@ class StepBench {
   store::Store& store_;
   device::Buffer slab_;
   std::map<std::string, size_t> offsets_;
-  std::vector<store::EntryBytes> held_;
 };
 
 }  // namespace preheat::bench

@@ -140,6 +140,7 @@ std::vector<ScheduleChooser::Region> Compiler::RegionsOf(std::span<const Draft> 
 }
 
 void Compiler::Measure(std::span<Draft> drafts) {
+  const double measured_before = schedules_.seconds();
   std::vector<Source> of_trials;
   for (const Draft& draft : drafts) {
     if (draft.trial)
@@ -153,12 +154,12 @@ void Compiler::Measure(std::span<Draft> drafts) {
     draft.dump->Schedule("step", codegen::ToText(choice.schedule), choice.reason);
     if (IsLaunchesOfRegions(choice.schedule)) {
       draft.persistent.reset();
+      schedules_.Measure(RegionsOf(std::span(&draft, 1)));
     } else {
       draft.persistent = std::move(choice.schedule);
     }
   }
-  schedules_.Measure(RegionsOf(drafts));  // of a step that was found to run by launches
-  report_.tune_seconds += schedules_.seconds();
+  report_.tune_seconds += schedules_.seconds() - measured_before;
 }
 
 std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps) {

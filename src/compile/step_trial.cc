@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "base/progress.h"
+#include "compile/bare_session.h"
 #include "compile/weight_pool.h"
 #include "ir/printer.h"
-#include "session/session.h"
 #include "sys/clock.h"
 #include "tensor/dtype.h"
 
@@ -86,20 +86,13 @@ Choice StepTrial::Decide() {
   std::vector<program::Program> programs = MakePrograms();
   WeightPool pool(device_);
   pool.Reset(PoolBytes(programs.front(), device_.cache_bytes()));
-  std::vector<store::EntryBytes> images;
-  const session::Bindings bindings = {
-      .weight = [&](const std::string&, const program::Weight& weight) { return pool.Take(BytesOf(weight)); },
-      .code =
-          [&](const std::string& hash) {
-            images.push_back(std::move(*store_.Get(EntryKind::kCode, hash)));
-            return images.back().span();
-          },
-      .library = [](const std::string&, const std::string&) { return device::Kernel{}; }};
+  const auto weight = [&](const std::string&, const program::Weight& which) {
+    return pool.Take(BytesOf(which));
+  };
   std::vector<std::unique_ptr<session::Session>> sessions;
   for (program::Program& program : programs) {
     sessions.push_back(
-        std::make_unique<session::Session>(device_, std::vector<program::Program>{std::move(program)},
-                                           bindings, session::SessionOptions{.capacity = kCapacity}));
+        OpenBareSession(device_, store_, {std::move(program)}, weight, {.capacity = kCapacity}));
   }
   tune::TuneOptions options = MeasuringOptions();
   base::Progress progress("tuning", options.rounds * static_cast<int64_t>(candidates_.size()));
