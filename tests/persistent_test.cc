@@ -115,6 +115,17 @@ TEST_F(Persistent, OtherShapesAndOrders) {
   ExpectTheInterpretersLogits(checkpoint, {{"few", 8}, {"stages", 7}});
 }
 
+// A slice of a card, or a small one: its blocks take several KV heads each, the last round not all of them.
+TEST_F(Persistent, RunsOnFewerMultiprocessorsThanThereAreKvHeads) {
+  const Checkpoint checkpoint = Synthesize({.layers = 1, .kv_heads = 8});
+  for (const auto& [multiprocessors, few] : {std::pair{3, 512}, {3, 4}, {1, 512}}) {
+    SCOPED_TRACE(fmt::format("{} multiprocessors, few {}", multiprocessors, few));
+    TheHostCard().multiprocessors = multiprocessors;
+    TheHostCard().seed = static_cast<uint64_t>(multiprocessors);
+    ExpectTheInterpretersLogits(checkpoint, {{"few", few}});
+  }
+}
+
 // The same tokens, step after step and request after request: what words hold from before is never taken for
 // new.
 TEST_F(Persistent, RequestsRepeatThemselves) {

@@ -162,9 +162,8 @@ std::optional<Plan> PlanOf(const ir::Graph& graph) {
   const tensor::DType embedded = graph[plan->parts.front().node].type.dtype;
   const bool has_words = embedded == tensor::DType::kBf16 || embedded == tensor::DType::kF32;
   const Part& yield = plan->parts[plan->last_of_layers];
-  const bool fits = has_words && attentions == 1 && yield.product &&
-                    MayFollow(plan->parts[plan->first_of_layers], yield) &&
-                    plan->fewest_tiles >= plan->attention_shape().kv_heads;
+  const bool fits =
+      has_words && attentions == 1 && yield.product && MayFollow(plan->parts[plan->first_of_layers], yield);
   return fits ? plan : std::nullopt;
 }
 

@@ -7,7 +7,7 @@ namespace preheat::codegen::cuda::persistent {
 // whose rows 0 to kGroup are the group's heads. The new position's key and value come as words, to the last
 // warp of the first part. Parts are put together by all blocks of a KV head at once: each tells the others
 // what it has, and makes its share of the outputs. A few positions are one part, of the last blocks, which
-// have fewer tiles elsewhere.
+// have fewer tiles elsewhere. Where blocks are fewer than KV heads, a block has several, one after the other.
 const char kAttention[] = R"text(
 constexpr int kPositions = kTileRows * kChunk * 2 / (2 * (int)kHeadDim * 2);  // of a stage: keys, then values
 constexpr int kRowBytes = (int)kHeadDim * 2;
@@ -17,36 +17,36 @@ constexpr int kMergePitch = (int)kHeadDim + 4;
 constexpr int kPartWords = (int)kHeadDim + 2;  // of one head: outputs, maximum, sum
 static_assert(kStepsOfStage <= kWarps && kWarps % kStepsOfStage == 0);
 
-// What of the cache the block attends to.
+// What of the cache the block attends to: its positions, of a KV head and of each BlockCount() heads on.
 struct Share {
-  int kv_head;  // -1: nothing
+  int kv_head;  // kKvHeads and more: nothing
   int part, parts;
   int begin, end;
 };
 INLINE Share ShareOf(int past) {
   const int block = BlockIndex(), blocks = BlockCount();
-  if (past <= kFew) return {block >= blocks - (int)kKvHeads ? block - (blocks - (int)kKvHeads) : -1, 0, 1, 0, past};
+  if (past <= kFew) return {blocks - 1 - block, 0, 1, 0, past};
   int parts = 1;
   while (parts < kMostParts && parts * 2 * (int)kKvHeads <= blocks) parts *= 2;
   const int each = (int)Max((i64)((past + parts - 1) / parts + 7) / 8 * 8, (i64)8);
-  const int kv_head = block / parts < kKvHeads ? block / parts : -1, part = block % parts;
-  const int begin = (int)Min((i64)past, (i64)part * each);
-  return {kv_head, part, parts, begin, (int)Min((i64)past, (i64)begin + each)};
+  const int part = block % parts, begin = (int)Min((i64)past, (i64)part * each);
+  return {block / parts, part, parts, begin, (int)Min((i64)past, (i64)begin + each)};
 }
 
 INLINE void Produce(const ph_args* args, Producer* producer) {
   const Share share = ShareOf((int)args->past);
-  if (share.kv_head < 0) return;
-  const CacheElement* const keys = Operand<const CacheElement>(args, kKeys) + KeyOffset(args->capacity, share.kv_head, 0, 0);
-  const CacheElement* const values = Operand<const CacheElement>(args, kValues) + ValueOffset(args->capacity, share.kv_head, 0, 0);
-  NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
-    const u32 bytes = (u32)Min((i64)kPositions, (i64)share.end - p) * kRowBytes;
-    producer->Open(2 * bytes);
-    if (Lane() == 0) {
-      producer->Copy(0, keys + (i64)p * kHeadDim, bytes);
-      producer->Copy(kPositions * kRowBytes, values + (i64)p * kHeadDim, bytes);
+  NO_UNROLL for (int kv_head = share.kv_head; kv_head < kKvHeads; kv_head += BlockCount()) {
+    const CacheElement* const keys = Operand<const CacheElement>(args, kKeys) + KeyOffset(args->capacity, kv_head, 0, 0);
+    const CacheElement* const values = Operand<const CacheElement>(args, kValues) + ValueOffset(args->capacity, kv_head, 0, 0);
+    NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
+      const u32 bytes = (u32)Min((i64)kPositions, (i64)share.end - p) * kRowBytes;
+      producer->Open(2 * bytes);
+      if (Lane() == 0) {
+        producer->Copy(0, keys + (i64)p * kHeadDim, bytes);
+        producer->Copy(kPositions * kRowBytes, values + (i64)p * kHeadDim, bytes);
+      }
+      producer->Close();
     }
-    producer->Close();
   }
 }
 
@@ -109,12 +109,8 @@ INLINE void TakeRow(FlaggedPointer<bf16> row, u8* to) {
   }
 }
 
-INLINE void Consume(const ph_args* link, Consumer* consumer) {
-  ph_args args = *link;
-  args.written_tag = args.tag;
-  const Share share = ShareOf((int)args.past);
-  if (share.kv_head < 0) return;
-  const int lane = Lane(), head = lane / 4, kv_head = share.kv_head;
+INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& share, int kv_head) {
+  const int lane = Lane(), head = lane / 4;
   u8* const scratch = SharedMemory() + kScratchAt;
 
   u32 query[kHeadDim / 16][2];
@@ -239,6 +235,15 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
     sum += ShuffleXor(sum, mask);
   }
   if (thread % share.parts == 0) put(h * kHeadDim + d, Divide(value0, sum), Divide(value1, sum));
+}
+
+INLINE void Consume(const ph_args* link, Consumer* consumer) {
+  ph_args args = *link;
+  args.written_tag = args.tag;
+  const Share share = ShareOf((int)args.past);
+  NO_UNROLL for (int kv_head = share.kv_head; kv_head < kKvHeads; kv_head += BlockCount()) {
+    ConsumeHead(args, consumer, share, kv_head);
+  }
 }
 )text";
 
