@@ -147,4 +147,8 @@ void OperandList::AddNode(const std::string& name, ir::NodeId node, program::Ope
   Add(name, {.kind = RegionOperand::Kind::kNode, .node = node, .access = access});
 }
 
+void OperandList::AddWorkspace(const std::string& name, int workspace, program::Operand::Access access) {
+  Add(name, {.kind = RegionOperand::Kind::kWorkspace, .workspace = workspace, .access = access});
+}
+
 }  // namespace preheat::codegen::matmul

@@ -57,6 +57,7 @@ class OperandList {
   // other.
   void Add(const std::string& name, const RegionOperand& operand);
   void AddNode(const std::string& name, ir::NodeId node, program::Operand::Access access);
+  void AddWorkspace(const std::string& name, int workspace, program::Operand::Access access);
   const std::vector<RegionOperand>& operands() const { return operands_; }
   const std::string& text() const { return text_; }
 

@@ -133,18 +133,11 @@ Schedule MakeSchedule(const Spec& spec, int64_t mr, int64_t nr, int64_t kc) {
           {"panels", 1}, {"row_block", 512}, {"prefetch", 1}};
 }
 
-RegionOperand Workspace(program::Operand::Access access) {
-  RegionOperand operand;
-  operand.kind = RegionOperand::Kind::kWorkspace;
-  operand.access = access;
-  return operand;
-}
-
 // The launch that stages all rows into the region's first workspace; its text.
 std::string AddStageLaunch(const Spec& spec, int64_t stride, RegionCode* code) {
   OperandList operands;
   AddStageOperands(spec, &operands);
-  operands.Add("kStagedRows", Workspace(program::Operand::Access::kWrite));
+  operands.AddWorkspace("kStagedRows", 0, program::Operand::Access::kWrite);
   RegionLaunch& launch = code->launches.emplace_back();
   launch.entry = "matmul_stage_rows";
   launch.tiles = {1, program::TileCount::Per::kRows, kStageBlock};
@@ -229,7 +222,7 @@ RegionCode GeneratePanel(const ir::Graph& graph, const Spec& spec, const Target&
     stride = StagedElements(spec, target);
     text += AddStageLaunch(spec, stride, &code);
     code.workspaces.push_back({{.per_row = stride * 4 / ElementsPerUnit(unit)}});
-    operands.Add("kA", Workspace(program::Operand::Access::kRead));
+    operands.AddWorkspace("kA", 0, program::Operand::Access::kRead);
   }
   AddProductOperands(spec, &operands);
 

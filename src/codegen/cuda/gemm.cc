@@ -57,13 +57,6 @@ Staged StagedRows(const ir::Graph& graph, const Spec& spec) {
   return {StagedElements(spec, kStageThreads), false};
 }
 
-RegionOperand Workspace(Operand::Access access) {
-  RegionOperand operand;
-  operand.kind = RegionOperand::Kind::kWorkspace;
-  operand.access = access;
-  return operand;
-}
-
 }  // namespace
 
 Schedule DefaultGemm(const Spec& spec, const Target& target, const StepShape& shape) {
@@ -118,7 +111,7 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
   } else {
     OperandList stage;
     matmul::AddStageOperands(spec, &stage);
-    stage.Add("kStagedRows", Workspace(Operand::Access::kWrite));
+    stage.AddWorkspace("kStagedRows", 0, Operand::Access::kWrite);
     RegionLaunch& launch = code.launches.emplace_back();
     launch.entry = "matmul_stage_rows";
     launch.tiles = {1, program::TileCount::Per::kRows, 1};
@@ -126,7 +119,7 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
     launch.operands = stage.operands();
     code.workspaces.push_back({{.per_row = staged.stride * (spec.math == DType::kBf16 ? 2 : 4)}});
     text += stage.text() + StageWords(graph, spec, kStageThreads, 0) + kStageRowsKernel;
-    operands.Add("kA", Workspace(Operand::Access::kRead));
+    operands.AddWorkspace("kA", 0, Operand::Access::kRead);
   }
   const int64_t total = matmul::ColumnTiles(spec, 1);
   matmul::AddProductOperands(spec, &operands);

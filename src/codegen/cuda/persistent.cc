@@ -219,10 +219,6 @@ struct Link {
   RegionLaunch launch;
 };
 
-RegionOperand WorkspaceOperand(int workspace, Access access) {
-  return {.kind = RegionOperand::Kind::kWorkspace, .workspace = workspace, .access = access};
-}
-
 Link EmbeddingLink(const ir::Graph& graph, ir::NodeId id) {
   const ir::Node& node = graph[id];
   const ir::Type& table = graph[node.inputs[1]].type;
@@ -231,10 +227,11 @@ Link EmbeddingLink(const ir::Graph& graph, ir::NodeId id) {
       "typedef {} TableElement;\ntypedef {} ResultElement;\nconstexpr i64 kVocab = {}, kWidth = {};\n",
       ElementName(table.dtype), ElementName(node.type.dtype), table.shape[0].size, table.shape[1].size);
   link.text += kEmbedding;
-  link.launch.operands = {{.kind = RegionOperand::Kind::kIds},
-                          {.node = node.inputs[1]},
-                          {.node = id, .access = Access::kWrite},
-                          WorkspaceOperand(kEpoch, Access::kReadWrite)};
+  link.launch.operands = {
+      {.kind = RegionOperand::Kind::kIds},
+      {.node = node.inputs[1]},
+      {.node = id, .access = Access::kWrite},
+      {.kind = RegionOperand::Kind::kWorkspace, .workspace = kEpoch, .access = Access::kReadWrite}};
   return link;
 }
 
@@ -244,8 +241,7 @@ Link MatmulLink(const ir::Graph& graph, const Spec& spec, const Target& target, 
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
   matmul::AddProductOperands(spec, &operands);
-  if (spec.epilogue == Epilogue::kRotaryAppend)
-    operands.Add("kFresh", WorkspaceOperand(kFresh, Access::kWrite));
+  if (spec.epilogue == Epilogue::kRotaryAppend) operands.AddWorkspace("kFresh", kFresh, Access::kWrite);
   Link link;
   link.text = matmul::OpeningText(graph, spec, StagedElements(spec, kWarps * 32), flagged);
   link.text += operands.text();
@@ -273,8 +269,8 @@ Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, 
   operands.Add("kKeys", {.kind = RegionOperand::Kind::kKeyCache});
   operands.Add("kValues", {.kind = RegionOperand::Kind::kValueCache});
   operands.AddNode("kResult", id, Access::kWrite);
-  operands.Add("kFresh", WorkspaceOperand(kFresh, Access::kRead));
-  operands.Add("kParts", WorkspaceOperand(kParts, Access::kReadWrite));
+  operands.AddWorkspace("kFresh", kFresh, Access::kRead);
+  operands.AddWorkspace("kParts", kParts, Access::kReadWrite);
   Link link;
   link.text = operands.text();
   link.text += CachePrelude(CacheShapeOf(graph[node.inputs[1]].type, target));
