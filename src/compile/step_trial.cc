@@ -10,7 +10,6 @@
 #include "compile/weight_pool.h"
 #include "ir/printer.h"
 #include "sys/clock.h"
-#include "tensor/dtype.h"
 
 namespace preheat::compile {
 namespace {
@@ -21,16 +20,10 @@ using store::EntryKind;
 // Where a step is measured, and how many a run has.
 constexpr int64_t kPast = 1023, kCapacity = 1280, kSteps = 8;
 
-size_t BytesOf(const program::Weight& weight) {
-  size_t bytes = tensor::Bytes(weight.dtype);
-  for (const int64_t size : weight.shape) bytes *= static_cast<size_t>(size);
-  return bytes;
-}
-
 // Enough that a step's weights have left the caches when they are read again.
 size_t PoolBytes(const program::Program& program, int64_t cache_bytes) {
   size_t largest = 0;
-  for (const program::Weight& weight : program.weights) largest = std::max(largest, BytesOf(weight));
+  for (const program::Weight& weight : program.weights) largest = std::max(largest, weight.Bytes());
   return largest + 4 * static_cast<size_t>(cache_bytes) + WeightPool::kAlignment;
 }
 
@@ -87,7 +80,7 @@ Choice StepTrial::Decide() {
   WeightPool pool(device_);
   pool.Reset(PoolBytes(programs.front(), device_.cache_bytes()));
   const auto weight = [&](const std::string&, const program::Weight& which) {
-    return pool.Take(BytesOf(which));
+    return pool.Take(which.Bytes());
   };
   std::vector<std::unique_ptr<session::Session>> sessions;
   for (program::Program& program : programs) {

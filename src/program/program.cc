@@ -19,6 +19,12 @@ int64_t TileCount::Tiles(int64_t rows, int64_t past) const {
   return count * ((x + block - 1) / block);
 }
 
+size_t Weight::Bytes() const {
+  size_t bytes = tensor::Bytes(dtype);
+  for (const int64_t extent : shape) bytes *= static_cast<size_t>(extent);
+  return bytes;
+}
+
 std::vector<std::string> CodeHashes(const Program& program) {
   std::vector<std::string> hashes;
   for (const Segment& segment : program.segments) {

@@ -6,6 +6,7 @@
 // JSON (ToJson), described in docs/format.md.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -62,6 +63,7 @@ struct Weight {
   tensor::DType dtype = tensor::DType::kBf16;
   std::vector<int64_t> shape;
 
+  size_t Bytes() const;  // of one layer's, where the name stands for a tensor a layer
   bool operator==(const Weight&) const = default;
 };
 

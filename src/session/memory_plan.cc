@@ -29,10 +29,8 @@ size_t WeightBytes(const std::vector<program::Program>& programs) {
   std::map<std::string, size_t> bytes;  // by name: one with "{}" stands for a tensor a layer
   for (const program::Program& program : programs) {
     for (const program::Weight& weight : program.weights) {
-      size_t size = tensor::Bytes(weight.dtype);
-      for (int64_t extent : weight.shape) size *= static_cast<size_t>(extent);
-      if (weight.name.find("{}") != std::string::npos) size *= static_cast<size_t>(program.layers);
-      bytes[weight.name] = size;
+      const bool of_layers = weight.name.find("{}") != std::string::npos;
+      bytes[weight.name] = weight.Bytes() * static_cast<size_t>(of_layers ? program.layers : 1);
     }
   }
   size_t all = 0;
