@@ -93,24 +93,25 @@ KERNEL(words, 32, 1, Words) {
 // All blocks meet `rounds` times.
 struct Meeting { u32* counter; u32* to; int rounds; };
 KERNEL(meeting, 64, 1, Meeting) {
+  WaitDependencies();
   for (int round = 0; round < params.rounds; ++round) {
     if (ThreadIndex() == 0) {
       params.to[BlockIndex()] = (u32)round;
       const u32 target = (u32)((round + 1) * BlockCount());
       FenceDevice();
-      AddRelease(params.counter, 1);
+      AddAcquireRelease(params.counter, 1);
       int looks = 0;
-      while (LoadAcquire(params.counter) < target) {
+      while (LookAgain4(params.counter) < target) {
         if (++looks == 1 << 20) Trap();
       }
     }
     SyncBlock();
-    if (LoadAcquire(params.to + (BlockIndex() + 1) % BlockCount()) != (u32)round) Trap();
+    if (LookAgain4(params.to + (BlockIndex() + 1) % BlockCount()) != (u32)round) Trap();
     SyncBlock();
     if (ThreadIndex() == 0) {
       const u32 before = AddAcquireRelease(params.counter + 1, 1);
       const u32 target = (before / (u32)BlockCount() + 1) * (u32)BlockCount();
-      while (LoadAcquire(params.counter + 1) < target) {}
+      while (LookAgain4(params.counter + 1) < target) {}
     }
     SyncBlock();
   }

@@ -162,7 +162,7 @@ TEST(HostMachine, BlocksMeetWhereAllAreResident) {
     launch.resident_blocks = 3;
     const std::string error = unit.Run("meeting", launch).error;
     EXPECT_NE(error.find("deadlock"), std::string::npos) << error;
-    EXPECT_NE(error.find("lanes 0 wait in LoadAcquire"), std::string::npos) << error;
+    EXPECT_NE(error.find("lanes 0 wait in LookAgain4"), std::string::npos) << error;
     EXPECT_NE(error.find("lanes 1-31 wait in SyncBlock"), std::string::npos) << error;
     EXPECT_NE(error.find("16 blocks have not started: 3 run at a time"), std::string::npos) << error;
   }

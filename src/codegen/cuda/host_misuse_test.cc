@@ -74,8 +74,8 @@ constexpr Misuse kMeetings[] = {
      "float d[4] = {}; u32 a[4] = {}, b[2] = {}; if (Lane() < 31) MultiplyBf16(d, a, b); params.to[0] = "
      "d[0];",
      "lanes 0-30 wait in MultiplyBf16"},
-    {"waits_for_nothing", "while (LoadAcquire(params.word) != 12345) SyncWarp();",
-     "wait in LoadAcquire at line"},
+    {"waits_for_nothing", "WaitDependencies(); while (LookAgain4(params.made) != 12345) SyncWarp();",
+     "wait in LookAgain4 at line"},
     {"adds_nothing", "while (AddAcquireRelease(params.word, 0) != 12345) {}",
      "wait in AddAcquireRelease at line"},
     {"trapped", "if (ThreadIndex() == 40) Trap(); SyncBlock();", "block 0, thread 40, line"},
@@ -215,8 +215,8 @@ constexpr Misuse kGlobal[] = {
     {"misaligned_dependent", "WaitDependencies(); params.word[0] = LoadDependent2(params.made + 1);",
      "misaligned"},
     {"load_of_shared", "params.word[0] = LoadStream16(SharedMemory()).w[0];", "it reads global memory"},
-    {"atomic_on_shared", "AddRelease((u32*)SharedMemory(), 1);", "it is for global memory"},
-    {"atomic_misaligned", "AddRelease((u32*)((u8*)params.word + 2), 1);", "misaligned"},
+    {"atomic_on_shared", "AddAcquireRelease((u32*)SharedMemory(), 1);", "it is for global memory"},
+    {"atomic_misaligned", "AddAcquireRelease((u32*)((u8*)params.word + 2), 1);", "misaligned"},
     {"source_changes",
      "WaitDependencies(); CopyAsync16(SharedMemory() + 16 * ThreadIndex(), params.to);\nCommitCopies(); "
      "params.to[1] += 1; WaitCopies<0>();",

@@ -205,14 +205,6 @@ INLINE u32 AddAcquireRelease(u32* p, u32 v, int line = __builtin_LINE()) {
   *p = before + v;
   return before;
 }
-INLINE void AddRelease(u32* p, u32 v, int line = __builtin_LINE()) {
-  host_calls->Atomic("AddRelease", p, true, line);
-  *p += v;
-}
-INLINE u32 LoadAcquire(const u32* p, int line = __builtin_LINE()) {
-  host_calls->Atomic("LoadAcquire", p, false, line);
-  return *p;
-}
 INLINE void StoreReleaseSystem(u32* p, u32 v, int line = __builtin_LINE()) {
   host_calls->Atomic("StoreReleaseSystem", p, true, line);
   *p = v;

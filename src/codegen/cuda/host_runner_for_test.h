@@ -30,7 +30,7 @@ struct HostFiber {
     kAtBarrier,  // SyncBlock, SyncNamed
     kAtCluster,  // SyncCluster
     kOnCopy,     // WaitBarrier, TryWaitBarrier
-    kPolling,    // LoadAcquire
+    kPolling,    // LookAgain*, an atomic that changes nothing
     kEnded,
   };
 

@@ -163,12 +163,6 @@ INLINE u32 AddAcquireRelease(u32* p, u32 v) {
   asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
   return r;
 }
-INLINE void AddRelease(u32* p, u32 v) { asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
-INLINE u32 LoadAcquire(const u32* p) {
-  u32 r;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(r) : "l"(p) : "memory");
-  return r;
-}
 // Seen by the host, after all that this thread wrote before.
 INLINE void StoreReleaseSystem(u32* p, u32 v) { asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 
