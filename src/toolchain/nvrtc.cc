@@ -68,6 +68,7 @@ std::vector<KernelResources> ParseResources(std::string_view report) {
       kernels.push_back({.entry = std::string(name.substr(0, name.find('\'')))});
     }
     if (kernels.empty()) continue;
+    kernels.back().stack_bytes += NumberBefore(line, "bytes stack frame");
     kernels.back().spill_bytes +=
         NumberBefore(line, "bytes spill stores") + NumberBefore(line, "bytes spill loads");
     if (line.find("Used ") == std::string_view::npos) continue;
@@ -148,7 +149,7 @@ CompiledUnit Nvrtc::CompileOne(const Unit& unit, const CompileOptions& options) 
   if (call.log_size(owned.program, &size) == 0 && size > 1) {
     log.resize(size);
     call.log(owned.program, log.data());
-    log.resize(size - 1);
+    log.resize(std::min(log.find('\0'), size));
   }
   check(result);
   check(call.cubin_size(owned.program, &size));

@@ -24,6 +24,7 @@ bool IsNvrtcTarget(std::string_view target);
 struct KernelResources {
   std::string entry;
   int registers = 0;
+  int64_t stack_bytes = 0;   // what spills, and local arrays that are not in registers
   int64_t spill_bytes = 0;   // stores and loads together
   int64_t shared_bytes = 0;  // static
 };

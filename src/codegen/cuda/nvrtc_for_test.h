@@ -1,30 +1,21 @@
 // NVRTC, where it is found: whether a unit's real text compiles for a card, with how many registers and
-// spills. It needs no card. One thread at a time.
+// spills. It needs no card.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "sys/dynamic_library.h"
+#include "toolchain/nvrtc.h"
 
 namespace preheat::codegen::cuda {
 
 struct CudaReport {
-  struct Kernel {
-    std::string name;
-    int registers = 0;
-    int spilled_bytes = 0;  // stores and loads, of the kernel and what it calls
-    int stack_bytes = 0;    // local arrays that are not in registers
-  };
-
-  bool compiled = false;
   std::string messages;  // errors, warnings, lost performance; "" where there is none
-  std::vector<Kernel> kernels;
-  std::string cubin;
+  std::vector<toolchain::KernelResources> kernels;  // none where the unit did not compile
 
   // null where the unit has no kernel of that name.
-  const Kernel* Find(const std::string& name) const;
+  const toolchain::KernelResources* Find(const std::string& entry) const;
 };
 
 class NvrtcForTest {
@@ -36,9 +27,9 @@ class NvrtcForTest {
   CudaReport Compile(const std::string& source, const std::string& arch) const;
 
  private:
-  explicit NvrtcForTest(sys::DynamicLibrary library);
+  explicit NvrtcForTest(toolchain::Nvrtc nvrtc) : nvrtc_(std::move(nvrtc)) {}
 
-  sys::DynamicLibrary library_;
+  toolchain::Nvrtc nvrtc_;
 };
 
 }  // namespace preheat::codegen::cuda
