@@ -10,6 +10,7 @@
 #include "codegen/cache_layout.h"
 #include "codegen/cuda/attention_body.h"
 #include "codegen/cuda/flash_body.h"
+#include "codegen/cuda/machine.h"
 #include "codegen/cuda/machine_hopper.h"
 #include "codegen/cuda/prelude.h"
 #include "codegen/cuda/softmax_body.h"
@@ -21,10 +22,8 @@ namespace {
 using ir::Op;
 
 constexpr int64_t kRows = 0, kTiles = 1, kWgmma = 2;  // families
-constexpr int64_t kMostGroup = 8;           // heads that a block of rows takes together: its registers
-constexpr int64_t kPositionsOfTile = 64;    // as in flash_body.cc
-constexpr int64_t kSharedOfSm = 164 << 10;  // of sm_80
-constexpr int64_t kSharedOfHopper = 228 << 10;
+constexpr int64_t kMostGroup = 8;             // heads that a block of rows takes together: its registers
+constexpr int64_t kPositionsOfTile = 64;      // as in flash_body.cc
 constexpr int64_t kSharedPerBlock = 1 << 10;  // that the card takes for itself
 
 struct Region {
@@ -35,6 +34,7 @@ struct Region {
   ir::Type query;
   ir::Type result;
   CacheShape cache;
+  int64_t most_shared = 0;  // bytes of a block
 
   Region(const ir::Graph& graph, ir::NodeId id, const Target& target) {
     const ir::Node& node = graph[id];
@@ -45,9 +45,15 @@ struct Region {
     head_dim = node.Int("head_dim");
     group = heads / node.Int("kv_heads");
     scale = node.Real("scale");
+    most_shared = MostSharedBytes(target);
   }
 
   int64_t RowBytes() const { return head_dim * static_cast<int64_t>(tensor::Bytes(cache.dtype)); }
+  // How many blocks of so many bytes have room on a multiprocessor: it has what a block may have at most, and
+  // the card's own.
+  int64_t BlocksPerSm(int64_t shared) const {
+    return (most_shared + kSharedPerBlock) / (shared + kSharedPerBlock);
+  }
   bool CanTile() const {
     const auto bf16 = tensor::DType::kBf16;
     return query.dtype == bf16 && cache.dtype == bf16 && head_dim % 16 == 0 && head_dim <= 128 && group <= 16;
@@ -121,10 +127,8 @@ RegionCode GenerateTiles(const Region& region, const Schedule& schedule, RegionL
   const int64_t warps = schedule.at("warps"), parts = schedule.at("parts");
   const int64_t threads = warps * parts * 32;
   const int64_t shared = (warps * 16 + 2 * parts * kPositionsOfTile) * (region.head_dim + 8) * 2;
-  // 168 registers of a thread are enough; the card has as many, and as much shared memory, on the smallest of
-  // ours.
-  const int64_t blocks_per_sm =
-      std::clamp<int64_t>(kSharedOfSm / (shared + kSharedPerBlock), 1, 65536 / (threads * 168));
+  // 168 registers of a thread are enough.
+  const int64_t blocks_per_sm = std::clamp<int64_t>(region.BlocksPerSm(shared), 1, 65536 / (threads * 168));
   text += fmt::format(
       "constexpr int kRowWarps = {}, kParts = {}, kGroup = {}, kBlocksPerSm = {}, kTilePositions = {};\n",
       warps, parts, region.group, blocks_per_sm, kPositionsOfTile);
@@ -148,8 +152,8 @@ RegionCode GenerateWgmma(const Region& region, const Schedule& schedule, RegionL
   const int64_t shared =
       slots * positions * region.head_dim * 2 + rows * (region.head_dim + 8) * 2 + 2 * slots * 8;
   // One warpgroup, and one that copies, leave room for another block.
-  const bool two = warpgroups == 1 && 2 * (shared + kSharedPerBlock) <= kSharedOfHopper;
-  CHECK(shared + kSharedPerBlock <= kSharedOfHopper);
+  const bool two = warpgroups == 1 && region.BlocksPerSm(shared) >= 2;
+  CHECK(shared <= region.most_shared);
   text += HopperMachine(
       {.fragments = static_cast<int>(positions), .transposed = static_cast<int>(region.head_dim)});
   text += fmt::format(
