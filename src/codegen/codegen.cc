@@ -5,9 +5,11 @@
 #include "base/check.h"
 #include "codegen/attention.h"
 #include "codegen/cuda/generators.h"
+#include "codegen/cuda/matmul.h"
 #include "codegen/cuda/persistent.h"
 #include "codegen/embedding.h"
 #include "codegen/matmul.h"
+#include "codegen/matmul_spec.h"
 #include "codegen/row_ops.h"
 #include "codegen/sample.h"
 
@@ -84,6 +86,29 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule) {
   return NeededGenerator(graph[node].op, target).generate(graph, node, target, shape, schedule);
+}
+
+std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::NodeId from,
+                              Schedule* from_schedule, ir::NodeId to, Schedule* to_schedule) {
+  if (!target.IsCuda()) return {};
+  return cuda::matmul_region::HandOn(graph, target, from, from_schedule, to, to_schedule);
+}
+
+ir::NodeId NormalizerOf(const ir::Graph& graph, ir::NodeId node) {
+  ir::NodeId found = ir::kNoNode;
+  for (const ir::Block& block : graph.blocks) {
+    const bool yields = block.repeats() && block.yield == node;
+    for (const ir::NodeId id : block.nodes) {
+      if (graph[id].op != ir::Op::kMatmul) continue;
+      const ir::NodeId x = graph[id].inputs[0];
+      if (x != node && !(yields && graph[x].op == ir::Op::kCarry)) continue;
+      const auto spec = matmul::ReadSpec(graph, id);
+      if (!spec || spec->prologue != matmul::Prologue::kRmsNorm) continue;
+      if (found != ir::kNoNode) return ir::kNoNode;
+      found = id;
+    }
+  }
+  return found;
 }
 
 std::vector<Schedule> PersistentSchedules(const ir::Graph& graph, const Target& target) {

@@ -46,10 +46,12 @@ struct StepShape {
 
 // An operand of a generated launch, by what it is in the graph.
 struct RegionOperand {
-  enum class Kind { kNode, kWorkspace, kKeyCache, kValueCache, kRotary, kIds, kState, kLogits };
+  enum class Kind { kNode, kWorkspace, kHanded, kKeyCache, kValueCache, kRotary, kIds, kState, kLogits };
   Kind kind = Kind::kNode;
-  ir::NodeId node = ir::kNoNode;  // kNode: a Weight node, or the value's producer
-  int workspace = 0;              // kWorkspace: index into RegionCode::workspaces
+  // kNode: a Weight node, or the value's producer; kHanded: the region that gets what is handed on
+  ir::NodeId node = ir::kNoNode;
+  int workspace = 0;        // kWorkspace: index into RegionCode::workspaces; kHanded: into HandOn's
+  bool next_round = false;  // a Weight node: the next round's, of a repeated block; in the last, the first's
   program::Operand::Access access = program::Operand::Access::kRead;
 };
 
@@ -63,6 +65,7 @@ struct RegionLaunch {
   int link = 0;  // as program::Launch::link
   std::vector<RegionOperand> operands;
   std::vector<program::TensorMap> tensor_maps{};  // of weights, nodes and workspaces
+  bool before_rounds = false;  // runs once, before the first round of the region's repeated block
 };
 
 // A buffer between the launches of a region, or, where it keeps its contents, from step to step (zeroed at
@@ -92,6 +95,15 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 // REQUIRES: CanCompile.
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule);
+
+// A product may make the stage of the product `to` that normalises its result, in its epilogue, so that `to`
+// needs no launch for it. Says so in both schedules, and what buffers lie between the two. Empty where that
+// cannot be: nothing is changed.
+std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::NodeId from,
+                              Schedule* from_schedule, ir::NodeId to, Schedule* to_schedule);
+// The one product that begins by normalising this node's value, in its round or, of what a repeated block
+// yields, in the next; else kNoNode.
+ir::NodeId NormalizerOf(const ir::Graph& graph, ir::NodeId node);
 
 // Regions of a decode step that one kernel runs one after the other: its blocks stay, and hand activations on
 // as words of four bytes an element, whatever its type, in buffers that keep their contents.

@@ -53,6 +53,16 @@ INLINE Early Before(const ph_args* args, i64 row, int, i64 column, int count) {
 }
 )text";
 
+constexpr char kEarlyResidualAndGain[] = R"text(
+struct Early {
+  VF residual, gain;
+};
+INLINE Early Before(const ph_args* args, i64 row, int, i64 column, int count) {
+  return {LoadDependentRun(Operand<const Residual>(args, kResidual) + row * kResidualStride + column, count),
+          LoadRun(Operand<const Gain>(args, kGain) + column, count)};
+}
+)text";
+
 constexpr char kEarlyRotary[] = R"text(
 constexpr i64 kHalf = kHeadDim / 2;
 
@@ -75,6 +85,17 @@ INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count
 constexpr char kFinishAdd[] = R"text(
 INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early& early) {
   StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0) + early.residual, count);
+}
+)text";
+
+// Also what the region that normalises the row multiplies, but for the row's scale; the squares that it is
+// made of are returned.
+constexpr char kFinishAddAndHandOn[] = R"text(
+INLINE VF Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early& early) {
+  const VF y = Biased(args, part, column, count, y0) + early.residual;
+  StoreRun(OutputAt(args, row, column), y, count);
+  StoreRun(Operand<Element>(args, kHandedRows) + row * kHandedStride + column, y * early.gain, count);
+  return y * y;
 }
 )text";
 
@@ -144,11 +165,12 @@ std::string AppendOf(Handed handed) {
   return std::string("namespace ToCache {") + kAppend + "}\n" + kAppendAndHandOn;
 }
 
-std::string FinishOf(Epilogue epilogue, Handed handed) {
-  switch (epilogue) {
+std::string FinishOf(const Spec& spec, Handed handed) {
+  switch (spec.epilogue) {
     case Epilogue::kStore:
       return std::string(kEarlyNothing) + kFinishStore;
     case Epilogue::kAdd:
+      if (spec.gain != ir::kNoNode) return std::string(kEarlyResidualAndGain) + kFinishAddAndHandOn;
       return std::string(kEarlyResidual) + kFinishAdd;
     case Epilogue::kSiluMul:
       return std::string(kEarlyNothing) + kFinishSiluMul;
@@ -170,6 +192,15 @@ void AddProductOperands(const Spec& spec, OperandList* operands) {
     operands->AddNode(fmt::format("kBias{}", p), spec.parts[p].bias, Access::kRead);
   }
   if (spec.epilogue == Epilogue::kAdd) operands->AddNode("kResidual", spec.residual, Access::kRead);
+  if (spec.gain != ir::kNoNode) {
+    operands->Add("kGain", {.node = spec.gain, .next_round = spec.gain_of_next_round});
+    for (const int i : {0, 1}) {
+      operands->Add(i == 0 ? "kHandedRows" : "kSquares", {.kind = RegionOperand::Kind::kHanded,
+                                                          .node = spec.handed_to,
+                                                          .workspace = i,
+                                                          .access = Access::kWrite});
+    }
+  }
   if (spec.epilogue == Epilogue::kRotaryAppend) {
     operands->Add("kRotary", {.kind = RegionOperand::Kind::kRotary, .access = Access::kRead});
     operands->Add("kKeys", {.kind = RegionOperand::Kind::kKeyCache, .access = Access::kReadWrite});
@@ -183,7 +214,8 @@ void AddProductOperands(const Spec& spec, OperandList* operands) {
   }
 }
 
-std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target, Runs runs, Handed handed) {
+std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& target, Runs runs,
+                       Handed handed) {
   std::string text;
   if (spec.epilogue == Epilogue::kRotaryAppend) {
     text += CachePrelude(CacheShapeOf(graph[spec.cache].type, target));
@@ -191,7 +223,7 @@ std::string FinishText(const Spec& spec, const ir::Graph& graph, const Target& t
   if (runs == Runs::kOfVectors) text += kRuns;
   text += kOutputAt;
   text += spec.parts[0].bias == ir::kNoNode ? kNoBias : kBias;
-  text += FinishOf(spec.epilogue, handed);
+  text += FinishOf(spec, handed);
   return text;
 }
 

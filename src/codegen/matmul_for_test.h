@@ -57,10 +57,15 @@ struct MatmulGraph {
 
 inline constexpr int64_t kSplitBlockForTest = 64;
 
-inline MatmulGraph MakeGraph(const MatmulCase& c) {
+// With `before`, the graph goes on from that one: its result is this one's x.
+inline MatmulGraph MakeGraph(const MatmulCase& c, const MatmulGraph* before = nullptr) {
   using ir::Dim;
   MatmulGraph g;
-  g.graph.blocks.push_back({.name = "block", .repeat = 1, .nodes = {}});
+  if (before != nullptr) {
+    g.graph = before->graph;
+  } else {
+    g.graph.blocks.push_back({.name = "block", .repeat = 1, .nodes = {}});
+  }
   const auto add = [&](ir::Op op, DType dtype, std::vector<Dim> shape) {
     ir::Node node;
     node.op = op;
@@ -74,6 +79,8 @@ inline MatmulGraph MakeGraph(const MatmulCase& c) {
     const int64_t heads = c.k / c.head_dim;
     g.x = add(ir::Op::kSplitAttention, DType::kF32, {Dim::Splits(), Dim::Of(heads), Dim::Of(c.head_dim + 2)});
     g.graph[g.x].attributes = {{"block", kSplitBlockForTest}, {"heads", heads}, {"head_dim", c.head_dim}};
+  } else if (before != nullptr) {
+    g.x = before->matmul;
   } else {
     g.x = add(ir::Op::kCarry, c.x, {Dim::Rows(), Dim::Of(c.k)});
   }
@@ -210,6 +217,8 @@ struct MatmulData {
   std::vector<Matrix> weights, biases;
   Matrix keys, values;
   std::map<int, Matrix> workspaces;
+  std::map<int, Matrix> handed;  // from another region, or to one
+  Matrix* gain = nullptr;        // of the region that it is handed to
 
   MatmulData(const MatmulCase& matmul_case, const MatmulGraph& graph, int64_t valid_rows,
              int64_t past_positions = 0)
@@ -253,6 +262,8 @@ struct MatmulData {
   void* Pointer(const RegionOperand& operand) {
     using Kind = RegionOperand::Kind;
     switch (operand.kind) {
+      case Kind::kHanded:
+        return handed.at(operand.workspace).bytes.data();
       case Kind::kWorkspace:
         return workspaces.at(operand.workspace).bytes.data();
       case Kind::kKeyCache:
@@ -277,7 +288,7 @@ struct MatmulData {
       if (operand.node == g.weights[p]) return weights[p].bytes.data();
       if (c.bias && operand.node == g.biases[p]) return biases[p].bytes.data();
     }
-    return nullptr;
+    return gain == nullptr ? nullptr : gain->bytes.data();
   }
 
   // Runs all launches on this thread, the tiles of each in two calls that begin with the later half.

@@ -38,6 +38,7 @@ struct Reference {
   std::vector<double> Multiplicands(int64_t row) const {
     const MatmulCase& c = d.c;
     std::vector<double> a(static_cast<size_t>(c.k));
+    double scale_later = 1;  // what was handed on is rounded before it is scaled
     if (c.prologue == "merge") {
       const int64_t heads = c.k / c.head_dim;
       for (int64_t h = 0; h < heads; ++h) {
@@ -59,11 +60,15 @@ struct Reference {
       const double scale = 1 / std::sqrt(squares / static_cast<double>(c.k) + 1e-5);
       for (int64_t i = 0; i < c.k; ++i) {
         const double x = d.x.At(row, i);
-        a[static_cast<size_t>(i)] = c.prologue == "rms_norm" ? x * scale * d.norm.At(0, i) : x;
+        a[static_cast<size_t>(i)] = c.prologue != "rms_norm" ? x
+                                    : d.handed.empty()       ? x * scale * d.norm.At(0, i)
+                                                             : x * d.norm.At(0, i);
       }
+      if (!d.handed.empty() && c.prologue == "rms_norm") scale_later = scale;
     }
     for (double& v : a) {
       v = c.math == "bf16" ? tensor::RoundToBf16(static_cast<float>(v)) : static_cast<float>(v);
+      v *= scale_later;
     }
     return a;
   }

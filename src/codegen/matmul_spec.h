@@ -36,6 +36,12 @@ struct Spec {
   int64_t merge_head_dim = 0;
   int64_t head_dim = 0;  // epilogue rotary_append
 
+  // Epilogue add, where the result is handed on (codegen::HandOn): the product that normalises it, and its
+  // norm's weight.
+  ir::NodeId handed_to = ir::kNoNode;
+  ir::NodeId gain = ir::kNoNode;
+  bool gain_of_next_round = false;
+
   bool one_row = false;  // x has one row, whatever the step
   bool to_logits = false;
   tensor::DType weight_dtype = tensor::DType::kF32;

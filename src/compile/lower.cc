@@ -87,17 +87,38 @@ class Lowering {
 
   void LowerBlock(const ir::Block& block) {
     if (block.repeats()) BindCarried(block);
+    ChooseSchedules(block);
     step_.program.segments.push_back({.repeat = block.repeats() ? block.repeat : 1});
     for (NodeId id : block.nodes) {
       if (IsPlace(graph_[id].op)) continue;
       if (LowerLink(id)) continue;
-      if (codegen::CanCompile(graph_, id, options_.target)) {
+      if (schedules_.contains(id)) {
         LowerRegion(id);
       } else {
         LowerBreak(id);
       }
     }
     if (step_.program.segments.back().launches.empty()) step_.program.segments.pop_back();
+  }
+
+  void ChooseSchedules(const ir::Block& block) {
+    for (NodeId id : block.nodes) {
+      if (IsPlace(graph_[id].op) || links_.contains(id)) continue;
+      if (!codegen::CanCompile(graph_, id, options_.target)) continue;
+      schedules_[id] = options_.schedule
+                           ? options_.schedule(graph_, id)
+                           : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
+    }
+    for (NodeId from : block.nodes) {
+      const NodeId to = codegen::NormalizerOf(graph_, from);
+      if (graph_[from].op != Op::kMatmul || !schedules_.contains(from) || !schedules_.contains(to)) continue;
+      const bool carried = graph_[graph_[to].inputs[0]].op == Op::kCarry;
+      if (carried && step_.program.segments.empty()) continue;  // nothing runs before the rounds
+      const std::vector<codegen::Workspace> handed =
+          codegen::HandOn(graph_, options_.target, from, &schedules_.at(from), to, &schedules_.at(to));
+      if (!handed.empty())
+        handed_[to] = AddWorkspaces(fmt::format("{}.handed", RegionName(graph_, to)), handed);
+    }
   }
 
   // The value carried from round to round has one buffer: where it came from, where each round leaves it, and
@@ -172,16 +193,15 @@ class Lowering {
   }
 
   void LowerRegion(NodeId id) {
-    const codegen::Schedule schedule =
-        options_.schedule ? options_.schedule(graph_, id)
-                          : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
+    const codegen::Schedule& schedule = schedules_.at(id);
     const codegen::RegionCode code = codegen::Generate(graph_, id, options_.target, options_.shape, schedule);
     const std::vector<int> workspaces = AddWorkspaces(RegionName(graph_, id), code.workspaces);
     RegionUnit unit = {
         .region = RegionName(graph_, id), .node = id, .schedule = schedule, .source = code.source};
-    auto& launches = step_.program.segments.back().launches;
     for (const codegen::RegionLaunch& launch : code.launches) {
-      unit.launches.push_back({step_.program.segments.size() - 1, launches.size()});
+      const size_t segment = step_.program.segments.size() - (launch.before_rounds ? 2 : 1);
+      auto& launches = step_.program.segments[segment].launches;
+      unit.launches.push_back({segment, launches.size()});
       launches.push_back(Record(unit.region, launch, workspaces));
     }
     step_.units.push_back(std::move(unit));
@@ -229,9 +249,15 @@ class Lowering {
     using From = codegen::RegionOperand::Kind;
     switch (operand.kind) {
       case From::kNode:
+        if (operand.next_round) {
+          return {Operand::Kind::kWeight, WeightIndex(operand.node, program::kNextRound), operand.access};
+        }
         return OperandOf(operand.node, operand.access);
       case From::kWorkspace:
         return {Operand::Kind::kBuffer, workspaces[static_cast<size_t>(operand.workspace)], operand.access};
+      case From::kHanded:
+        return {Operand::Kind::kBuffer, handed_.at(operand.node)[static_cast<size_t>(operand.workspace)],
+                operand.access};
       case From::kKeyCache:
         return {Operand::Kind::kKeyCache, 0, operand.access};
       case From::kValueCache:
@@ -255,10 +281,12 @@ class Lowering {
     return {Operand::Kind::kBuffer, BufferOf(id), access};
   }
 
-  int WeightIndex(NodeId id) {
+  int WeightIndex(NodeId id, std::string_view round = program::kThisRound) {
     const ir::Node& node = graph_[id];
     program::Weight weight = {
         .name = node.Text("name"), .dtype = node.type.dtype, .shape = ConstantShape(node.type)};
+    const size_t hole = weight.name.find(program::kThisRound);
+    if (hole != std::string::npos) weight.name.replace(hole, program::kThisRound.size(), round);
     auto& weights = step_.program.weights;
     for (size_t i = 0; i < weights.size(); ++i) {
       if (weights[i] == weight) return static_cast<int>(i);
@@ -284,6 +312,8 @@ class Lowering {
   const LowerOptions& options_;
   LoweredStep step_;
   std::map<NodeId, int> buffers_;
+  std::map<NodeId, codegen::Schedule> schedules_;  // of the regions that are compiled one by one
+  std::map<NodeId, std::vector<int>> handed_;      // buffers of what a region gets from an earlier one
   struct Link {
     codegen::RegionLaunch launch;
     std::vector<int> workspaces;

@@ -57,7 +57,9 @@ struct Buffer {
   bool operator==(const Buffer&) const = default;
 };
 
-// A tensor of the checkpoint. "{}" in the name stands for the layer in a repeated segment.
+// A tensor of the checkpoint. In a repeated segment "{}" in the name stands for the layer, "{+1}" for the
+// next; in the last layer for the first.
+inline constexpr std::string_view kThisRound = "{}", kNextRound = "{+1}";
 struct Weight {
   std::string name;
   tensor::DType dtype = tensor::DType::kBf16;

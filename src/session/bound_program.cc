@@ -8,10 +8,14 @@
 namespace preheat::session {
 namespace {
 
-std::string WeightName(const std::string& pattern, int64_t layer) {
-  const size_t hole = pattern.find("{}");
-  if (hole == std::string::npos) return pattern;
-  return pattern.substr(0, hole) + std::to_string(layer) + pattern.substr(hole + 2);
+std::string WeightName(const std::string& pattern, int64_t layer, int64_t layers) {
+  const int64_t next = layer + 1 < layers ? layer + 1 : 0;
+  std::string name = pattern;
+  for (const auto& [hole, number] : {std::pair{program::kThisRound, layer}, {program::kNextRound, next}}) {
+    const size_t at = name.find(hole);
+    if (at != std::string::npos) name.replace(at, hole.size(), std::to_string(number));
+  }
+  return name;
 }
 
 }  // namespace
@@ -73,7 +77,7 @@ void BoundProgram::BindLaunch(const program::Launch& launch, int64_t layer, cons
 // Kernels only read weights; the operand table has one type for all.
 void* BoundProgram::WeightAddress(size_t index, int64_t layer, const Bindings& bindings) const {
   const program::Weight& weight = program_.weights[index];
-  return const_cast<void*>(bindings.weight(WeightName(weight.name, layer), weight));
+  return const_cast<void*>(bindings.weight(WeightName(weight.name, layer, program_.layers), weight));
 }
 
 void* BoundProgram::Address(const program::Operand& operand, int64_t layer, const Addresses& addresses,

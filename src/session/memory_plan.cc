@@ -26,11 +26,14 @@ int64_t MostLogitRows(const program::Program& program, const SessionOptions& opt
 }
 
 size_t WeightBytes(const std::vector<program::Program>& programs) {
-  std::map<std::string, size_t> bytes;  // by name: one with "{}" stands for a tensor a layer
+  std::map<std::string, size_t> bytes;  // by name: one with a hole stands for a tensor a layer
   for (const program::Program& program : programs) {
     for (const program::Weight& weight : program.weights) {
-      const bool of_layers = weight.name.find("{}") != std::string::npos;
-      bytes[weight.name] = weight.Bytes() * static_cast<size_t>(of_layers ? program.layers : 1);
+      std::string name = weight.name;
+      const size_t next = name.find(program::kNextRound);
+      if (next != std::string::npos) name.replace(next, program::kNextRound.size(), program::kThisRound);
+      const bool of_layers = name.find(program::kThisRound) != std::string::npos;
+      bytes[name] = weight.Bytes() * static_cast<size_t>(of_layers ? program.layers : 1);
     }
   }
   size_t all = 0;

@@ -41,6 +41,8 @@ TEST(MemoryPlan, BuffersThatShareWithNoneAndWeightsAreCountedOnce) {
   program::Program decode = Step(program::StepKind::kDecode, 1);
   const MemoryPlan shared = PlanMemory({decode, decode}, {.capacity = 16});
   EXPECT_EQ(shared.weight_bytes, 10u * 8 * 2 + 3u * 8 * 8 * 4);
+  decode.weights.push_back({"layers.{+1}.w", tensor::DType::kF32, {8, 8}});  // the same tensors
+  EXPECT_EQ(PlanMemory({decode}, {.capacity = 16}).weight_bytes, shared.weight_bytes);
   decode.buffers.push_back({"own", {300, 0, 0}, program::kOwnSlot});
   const MemoryPlan plan = PlanMemory({Step(program::StepKind::kPrefill, 16), decode}, {.capacity = 16});
   EXPECT_THAT(plan.own_bytes, ElementsAre(ElementsAre(0, 0, 0), ElementsAre(0, 0, 0, 300)));

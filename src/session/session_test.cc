@@ -99,6 +99,16 @@ TEST_F(SessionTest, ARepeatedSegmentGetsEachLayersWeightsInOrder) {
   EXPECT_EQ(session.logits()[3], 5.0f);
 }
 
+TEST_F(SessionTest, ALaunchMayGetTheNextLayersWeightsAndInTheLastTheFirsts) {
+  program::Program any = any_;
+  any.weights[0].name = "layers.{+1}.w";
+  Session session = Make({any, decode_}, {.capacity = 16});
+  session.Prefill(std::vector<int32_t>{1, 2}, 0);
+  EXPECT_EQ(calls_[0].weight, 101);
+  EXPECT_EQ(calls_[1].weight, 102);
+  EXPECT_EQ(calls_[2].weight, 100);
+}
+
 TEST_F(SessionTest, DecodeFeedsTheChosenTokenAtTheNextPosition) {
   Session session = Make({any_, decode_}, {.capacity = 16});
   session.Prefill(std::vector<int32_t>{1, 2}, 0);

@@ -243,9 +243,10 @@ INLINE void MultiplyMatrices(float (&sums)[128], u64 a, u64 b, bool add) {
 constexpr int kTileRows = 128, kTileColumns = 256, kWarpgroups = 2, kMoverWarps = 4;
 constexpr int kShareX = 1, kSplit = 1, kShareW = 2, kWSlots = 5, kXSlots = 4, kWHead = 2;
 constexpr bool kPersistent = true, kRagged = false;
+constexpr int kHandedParts = 0;
 constexpr int kMultiplierRegisters = 232, kMoverRegisters = 40;
 constexpr int kBoxes = 2, kColumnGroups = 64, kItemBlocks = 4, kMostItems = 8, kPitch = 1056;
-constexpr int kXRingAt = 163840, kStageAt = 0, kBarriersAt = 229376;
+constexpr int kXRingAt = 163840, kStageAt = 0, kBarriersAt = 229376, kScalesAt = 229536;
 constexpr int kParts = 2;
 
 // The weights of a region: a tensor a part.
@@ -335,14 +336,16 @@ struct Unit {
   u8* stage;  // the warp's own memory
 };
 
-// Barriers of the two rings; of what other blocks send; of the first rows of x, once they were asked for.
+// Barriers of the two rings; of what other blocks send; of the first rows of x, once they were asked for; of two slots of
+// rows' scales, where there are such.
 struct Barriers {
-  CopyBarrier *full_w, *empty_w, *full_x, *empty_x, *exchanged, *started;
+  CopyBarrier *full_w, *empty_w, *full_x, *empty_x, *exchanged, *started, *full_scales, *empty_scales;
 };
 INLINE Barriers BarriersOf(u8* shared) {
   CopyBarrier* const first = (CopyBarrier*)(shared + kBarriersAt);
   CopyBarrier* const of_x = first + 2 * kWSlots;
-  return {first, first + kWSlots, of_x, of_x + kXSlots, of_x + 2 * kXSlots, of_x + 2 * kXSlots + 1};
+  CopyBarrier* const rest = of_x + 2 * kXSlots;
+  return {first, first + kWSlots, of_x, of_x + kXSlots, rest, rest + 1, rest + 2, rest + 4};
 }
 
 constexpr bool kHeads = false;
@@ -352,6 +355,15 @@ INLINE Box BoxAt(const Parameters& params, int column_tile, int box) {
 }
 // Block b of 8 columns of an item: two of the first list, two of the second.
 CONSTANT int BlockOf(int item, int b) { return 2 * item + (b < 2 ? b : kColumnBlocks / 2 + b - 2); }
+
+struct Scales {
+  __device__ Scales(u8*, const Barriers&) {}
+  __device__ void Begin(int) {}
+  __device__ void End() {}
+  template <class Vector> __device__ Vector Scaled(const Vector& sums, int, int) const { return sums; }
+};
+INLINE void InitScales(const Barriers&) {}
+INLINE void MoveScales(const Job&, u8*, const Barriers&) {}
 namespace fragment {
 constexpr int LANES = 16;
 struct VF {
@@ -409,7 +421,7 @@ INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF 
 
 // Finishes the items kFrom .. kTo - 1 of all the unit's rows. ready() returns when the sums are complete.
 template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready ready) {
+INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
   ready();
   UNROLL for (int n = 0; n < kRowBlocks * (kTo - kFrom); ++n) {
     const int m = n / (kTo - kFrom), item = kFrom + n % (kTo - kFrom);
@@ -419,8 +431,11 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready read
     const int columns = !kRagged ? 16 : (int)Max(Min(kTotal - column, 16), 0);
     UNROLL for (int h = 0; h < 2; ++h) {
       const int row = unit.row + m * 64 + Lane() / 4 + 8 * h;
-      const fragment::VF y0 = {{first[2 * h], first[2 * h + 1], first[4 + 2 * h], first[5 + 2 * h]}};
-      const fragment::VF y1 = {{second[2 * h], second[2 * h + 1], second[4 + 2 * h], second[5 + 2 * h]}};
+      const auto scaled = [&](const float* of) {
+        const fragment::VF four = {{of[2 * h], of[2 * h + 1], of[4 + 2 * h], of[5 + 2 * h]}};
+        return scales.Scaled(four, m, Lane() / 4 + 8 * h);
+      };
+      const fragment::VF y0 = scaled(first), y1 = scaled(second);
       fragment::Finish(&job.args, row, 0, column, row < job.rows ? columns : 0, y0, y1, {});
     }
   }
@@ -457,10 +472,11 @@ template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared
 // Adds what the others sent, always in the order of k, and finishes this block's slice. Which it is must be known to the
 // compiler, since sums are registers: kSlice goes through all.
 template <int kSlice>
-INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, u8* shared, const Barriers& barriers, int first_unit) {
+INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, u8* shared,
+                        const Barriers& barriers, int first_unit) {
   if constexpr (kSlice < kSplit) {
-    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, shared, barriers, first_unit);
-    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, [&] {
+    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, scales, shared, barriers, first_unit);
+    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales, [&] {
       WaitBarrier(barriers.exchanged, 0);
       UNROLL for (int m = 0; m < kRowBlocks; ++m) {
         UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
@@ -561,6 +577,7 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
   const u32 free_x = AddressIn(barriers.empty_x, job.RankOfX(lane % kShareX));
   Sums sums;
   Turn w = {0, 0}, x = {0, 0};
+  Scales scales(shared, barriers);
   // A slot is handed back only if it will be filled again: so no block tells another that may have ended, and all end
   // without meeting. None ends before its own steps, also those that others ask for, have come.
   int left = job.steps;
@@ -591,17 +608,19 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
       w.Next<kWSlots>();
       x.Next<kXSlots>();
     }
+    const int first_row = group * kRowBlocks * 64 + warp_index % 4 * 16;  // of the warp, in the tile
     const auto multiplied = [&] {
       WaitMatrices<0>();
       UNROLL for (int m = 0; m < kRowBlocks; ++m) {
         UNROLL for (int i = 0; i < kTileColumns / 2; ++i) Settle(sums[m][i]);
       }
       hand_back();
+      scales.Begin(first_row);
     };
-    const Unit unit = {job.FirstRow(tile) + group * kRowBlocks * 64 + warp_index % 4 * 16, job.ColumnTile(tile),
+    const Unit unit = {job.FirstRow(tile) + first_row, job.ColumnTile(tile),
                        shared + kStageAt + warp_index * kRowBlocks * 16 * kPitch};
     if constexpr (kSplit == 1) {
-      FinishItems<0, kItems>(job, sums, unit, [&] {
+      FinishItems<0, kItems>(job, sums, unit, scales, [&] {
         multiplied();
         if constexpr (!kPersistent) SyncNamed(1, kWarpgroups * 128);  // what is staged takes the rings' place
       });
@@ -609,8 +628,9 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
       multiplied();
       SyncCluster();  // all are done with their rings, which take what is sent
       SendSlices<0>(job, sums, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
-      FinishSlice<0>(job, sums, unit, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
+      FinishSlice<0>(job, sums, unit, scales, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
     }
+    scales.End();
   }
 }
 
@@ -646,6 +666,7 @@ KERNEL(matmul, kThreads, 1, Parameters) {
     }
     InitBarrier(barriers.exchanged, 1);
     InitBarrier(barriers.started, 1);
+    InitScales(barriers);
     FenceBarriers();
     if constexpr (kSplit > 1) ExpectBytes(barriers.exchanged, BytesSentTo(job.split));
   }
@@ -663,6 +684,8 @@ KERNEL(matmul, kThreads, 1, Parameters) {
     } else if (mover == 1) {
       if (Lane() == 0) MoveX(params, job, shared + kXRingAt, barriers);
       SyncWarp();
+    } else {
+      MoveScales(job, shared, barriers);
     }
     if constexpr (kSplit > 1) SyncCluster();
   } else {

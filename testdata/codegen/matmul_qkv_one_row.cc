@@ -14,7 +14,7 @@ constexpr int kKeys = 6;
 constexpr int kValues = 7;
 constexpr int kOut = 8;
 CONSTANT i64 ColumnsOf(int part) { return part == 0 ? 3072 : part == 1 ? 1024 : 1024; }
-constexpr int kRows = 8, kStreams = 8, kUnroll = 1, kLists = 2, kAhead = 0;
+constexpr int kRows = 8, kStreams = 8, kUnroll = 1, kLists = 2, kAhead = 512;
 constexpr float kEps = 1.000000000e-05f;
 
 constexpr i64 kWhole = kK / LANES * LANES;

@@ -45,16 +45,48 @@ Schedule DefaultMma(const Spec& spec, const StepShape& shape) {
   return MakeMma(shape.rows > 0 && shape.rows <= 64 ? 64 : 128, 128, 4);
 }
 
+// Sums of squares stand tile of columns by tile of columns, four rows side by side in 16 bytes.
+constexpr int64_t kHandedRowUnit = 4;
+constexpr char kHandedStrideText[] = "INLINE i64 HandedStride(i64 rows) { return (rows + 3) / 4 * 4; }\n";
+
+// Who makes the rows that are multiplied.
+enum class StagedBy { kNobody, kLaunch, kEarlierRegion };
 struct Staged {
+  StagedBy by = StagedBy::kNobody;
   int64_t stride = 0;  // elements from one row to the next
-  bool in_place = false;
 };
 
-Staged StagedRows(const ir::Graph& graph, const Spec& spec) {
+Staged StagedRows(const ir::Graph& graph, const Spec& spec, const Schedule& schedule) {
   const DType element = spec.math == DType::kBf16 ? DType::kBf16 : DType::kF32;
   const ir::Type& x = graph[spec.x].type;
-  if (spec.prologue == Prologue::kNone && x.dtype == element) return {RowStride(x), true};
-  return {StagedElements(spec, kStageThreads), false};
+  if (spec.prologue == Prologue::kNone && x.dtype == element) return {StagedBy::kNobody, RowStride(x)};
+  return {schedule.contains("handed") ? StagedBy::kEarlierRegion : StagedBy::kLaunch,
+          StagedElements(spec, kStageThreads)};
+}
+
+// Of a product that hands its result on: what its text names for that; the specification with where it goes.
+std::string HandsOnText(const ir::Graph& graph, Spec* spec) {
+  const auto to = matmul::ReadSpec(graph, NormalizerOf(graph, spec->node));
+  CHECK(to.has_value());
+  spec->handed_to = to->node;
+  spec->gain = to->norm;
+  spec->gain_of_next_round = graph[to->x].op == ir::Op::kCarry;
+  return kHandedStrideText + fmt::format("typedef {} Gain;\nconstexpr i64 kHandedStride = {};\n",
+                                         ElementName(graph[to->norm].type.dtype),
+                                         StagedElements(*to, kStageThreads));
+}
+
+RegionOperand Handed(const Spec& to, int which, Operand::Access access) {
+  return {.kind = RegionOperand::Kind::kHanded, .node = to.node, .workspace = which, .access = access};
+}
+
+// A launch over rows, with operands of its own.
+void AddRowLaunch(const char* entry, const OperandList& operands, RegionCode* code) {
+  RegionLaunch& launch = code->launches.emplace_back();
+  launch.entry = entry;
+  launch.tiles = {1, program::TileCount::Per::kRows, 1};
+  launch.blocks = {.threads = kStageThreads, .shared_bytes = kTeamScratchBytes};
+  launch.operands = operands.operands();
 }
 
 }  // namespace
@@ -92,9 +124,31 @@ std::vector<Schedule> GemmCandidates(const Spec& spec, const Target& target, con
   return candidates;
 }
 
-RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& target,
+std::vector<Workspace> HandOnGemm(const Spec& from, Schedule* from_schedule, const Spec& to,
+                                  Schedule* to_schedule, const Target& target) {
+  const auto is_wgmma = [](const Schedule& schedule) { return schedule.at("family") == kWgmmaFamily; };
+  if (!is_wgmma(*from_schedule) || !is_wgmma(*to_schedule)) return {};
+  const auto region = WgmmaRegionOf(from, target), to_region = WgmmaRegionOf(to, target);
+  if (!region || !to_region || from.epilogue != Epilogue::kAdd || from.to_logits || to.k != region->columns)
+    return {};
+  WgmmaNumbers numbers = ToWgmmaNumbers(*from_schedule);
+  numbers.hands_on = 1;
+  const auto shape = WgmmaShape::Of(*region, numbers);
+  if (!shape) return {};
+  WgmmaNumbers to_numbers = ToWgmmaNumbers(*to_schedule);
+  to_numbers.handed = shape->column_tiles() * numbers.split;
+  if (!WgmmaShape::Of(*to_region, to_numbers)) return {};
+  *from_schedule = ToSchedule(numbers);
+  *to_schedule = ToSchedule(to_numbers);
+  const int64_t sums = to_numbers.handed;
+  return {{{.per_row = StagedElements(to, kStageThreads) * 2}},
+          {{.fixed = sums * (kHandedRowUnit - 1) * 4, .per_row = sums * 4}}};
+}
+
+RegionCode GenerateGemm(const ir::Graph& graph, const Spec& product, const Target& target,
                         const Schedule& schedule) {
-  const Staged staged = StagedRows(graph, spec);
+  Spec spec = product;
+  const Staged staged = StagedRows(graph, spec, schedule);
   const bool mma = schedule.at("family") == kMma;
   CHECK(!mma || CanMma(spec));
   CHECK(spec.prologue != Prologue::kMerge);  // the attention of this dialect has no parts to merge
@@ -104,25 +158,38 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& spec, const Target& 
   RegionCode code;
   OperandList operands;
   std::string text = CudaPrelude(target, spec.math);
-  text += matmul::OpeningText(graph, spec, staged.in_place ? spec.k : staged.stride);
+  text += matmul::OpeningText(graph, spec, staged.by == StagedBy::kNobody ? spec.k : staged.stride);
   text += fmt::format("constexpr i64 kAStride = {};\n", staged.stride);
-  if (staged.in_place) {
+  if (schedule.contains("hands_on")) text += HandsOnText(graph, &spec);
+  if (staged.by == StagedBy::kNobody) {
     operands.AddNode("kA", spec.x, Operand::Access::kRead);
+  } else if (staged.by == StagedBy::kEarlierRegion) {
+    if (!schedule.contains("hands_on")) text += kHandedStrideText;
+    text += fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps);
+    if (graph[spec.x].op == ir::Op::kCarry) {  // nobody hands the first round's on
+      OperandList first;
+      matmul::AddStageOperands(spec, &first);
+      first.Add("kFirstRows", Handed(spec, 0, Operand::Access::kWrite));
+      first.Add("kFirstSquares", Handed(spec, 1, Operand::Access::kWrite));
+      AddRowLaunch("hand_on", first, &code);
+      code.launches.back().before_rounds = true;
+      text += fmt::format("constexpr int kSumsOfRow = {};\n", schedule.at("handed"));
+      text += first.text() + HandOnWords(spec, kStageThreads, 0) + kHandOnKernel;
+    }
+    operands.Add("kA", Handed(spec, 0, Operand::Access::kRead));
   } else {
     OperandList stage;
     matmul::AddStageOperands(spec, &stage);
     stage.AddWorkspace("kStagedRows", 0, Operand::Access::kWrite);
-    RegionLaunch& launch = code.launches.emplace_back();
-    launch.entry = "matmul_stage_rows";
-    launch.tiles = {1, program::TileCount::Per::kRows, 1};
-    launch.blocks = {.threads = kStageThreads, .shared_bytes = kTeamScratchBytes};
-    launch.operands = stage.operands();
+    AddRowLaunch("matmul_stage_rows", stage, &code);
     code.workspaces.push_back({{.per_row = staged.stride * (spec.math == DType::kBf16 ? 2 : 4)}});
     text += stage.text() + StageWords(graph, spec, kStageThreads, 0) + kStageRowsKernel;
     operands.AddWorkspace("kA", 0, Operand::Access::kRead);
   }
   const int64_t total = matmul::ColumnTiles(spec, 1);
   matmul::AddProductOperands(spec, &operands);
+  if (staged.by == StagedBy::kEarlierRegion)
+    operands.Add("kSquares", Handed(spec, 1, Operand::Access::kRead));
   text += operands.text();
   text += matmul::ColumnsText(spec);
   text += fmt::format(

@@ -14,6 +14,20 @@ KERNEL(matmul_stage_rows, team::kThreads, 1, ph_gpu_args) {
 )text";
 
 // Of kTotal columns of a list; for rotary pairs, first halves of heads, one head after the other.
+const char kHandOnKernel[] = R"text(
+KERNEL(hand_on, team::kThreads, 1, ph_gpu_args) {
+  LaunchDependents();
+  const ph_args args = ArgsOf(params);
+  const team::Before before = team::StageBefore(&args);
+  WaitDependencies();
+  const i64 row = BlockIndex();
+  const float squares = team::StageRow(&args, row, Operand<Element>(&args, kFirstRows) + row * kAStride, before);
+  for (int part = ThreadIndex(); part < kSumsOfRow; part += team::kThreads) {
+    Put(Operand<f32>(&args, kFirstSquares) + part * HandedStride(args.rows) + row, part == 0 ? squares : 0.0f);
+  }
+}
+)text";
+
 const char kColumnPlaces[] = R"text(
 struct ColumnPlace {
   int part;

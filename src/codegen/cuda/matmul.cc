@@ -46,4 +46,9 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& targe
                                 : GenerateGemm(graph, spec, target, schedule);
 }
 
+std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::NodeId from,
+                              Schedule* from_schedule, ir::NodeId to, Schedule* to_schedule) {
+  return HandOnGemm(SpecOf(graph, from), from_schedule, SpecOf(graph, to), to_schedule, target);
+}
+
 }  // namespace preheat::codegen::cuda::matmul_region

@@ -15,4 +15,8 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId node, const 
 RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& target, const StepShape& shape,
                     const Schedule& schedule);
 
+// As codegen::HandOn.
+std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::NodeId from,
+                              Schedule* from_schedule, ir::NodeId to, Schedule* to_schedule);
+
 }  // namespace preheat::codegen::cuda::matmul_region

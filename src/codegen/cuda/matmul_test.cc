@@ -135,6 +135,86 @@ TEST(Wgmma, ARowHasTheSameBitsForEveryScheduleOfOneSplit) {
   }
 }
 
+// A product that hands its result on, and the one that gets it: both right, whatever tiles each has.
+TEST(Wgmma, WhatIsHandedOnIsTheNormalisedResult) {
+  SKIP_WITHOUT_FIBERS();
+  const MatmulCase from = {.epilogue = "add", .k = 320, .columns = {136}, .x = DType::kBf16, .bias = true};
+  const MatmulCase gated = {.prologue = "rms_norm",
+                            .epilogue = "silu_mul",
+                            .k = 136,
+                            .columns = {88, 88},
+                            .out = DType::kBf16,
+                            .bias = true};
+  const MatmulCase heads = {.prologue = "rms_norm",
+                            .epilogue = "rotary_append",
+                            .k = 136,
+                            .columns = {192, 64, 64},
+                            .out = DType::kBf16,
+                            .head_dim = 64};
+  struct Pair {
+    MatmulCase to;
+    WgmmaNumbers from_numbers, to_numbers;
+  };
+  const std::vector<Pair> pairs = {
+      {gated, {.rows = 64, .columns = 24, .warpgroups = 1, .split = 3}, {.rows = 128, .columns = 64}},
+      {gated, {.rows = 128, .columns = 40, .share_x = 2}, {.rows = 128, .columns = 96, .persistent = 1}},
+      {heads,
+       {.rows = 256, .columns = 24, .split = 2},
+       {.rows = 64, .columns = 64, .warpgroups = 1, .pairs = 32}},
+      {heads, {.rows = 128, .columns = 8}, {.rows = 256, .columns = 64, .pairs = 32}},
+  };
+  for (const Pair& pair : pairs) {
+    MatmulGraph g = MakeGraph(from);
+    MatmulGraph next = MakeGraph(pair.to, &g);
+    Schedule from_schedule = ToSchedule(pair.from_numbers), to_schedule = ToSchedule(pair.to_numbers);
+    ASSERT_EQ(NormalizerOf(next.graph, g.matmul), next.matmul);
+    const std::vector<Workspace> handed =
+        HandOn(next.graph, kHopper, g.matmul, &from_schedule, next.matmul, &to_schedule);
+    ASSERT_EQ(handed.size(), 2u);
+    SCOPED_TRACE(ToText(from_schedule) + "; " + ToText(to_schedule));
+    const RegionCode first = codegen::Generate(next.graph, g.matmul, kHopper, {}, from_schedule);
+    const RegionCode second = codegen::Generate(next.graph, next.matmul, kHopper, {}, to_schedule);
+    ASSERT_EQ(second.launches.size(), 1u);  // no stage
+    const CudaUnitForTest first_unit(first.source), second_unit(second.source);
+    ASSERT_EQ(first_unit.log() + second_unit.log(), "");
+    for (const int64_t rows : {1, 65, 130, 300}) {
+      SCOPED_TRACE(rows);
+      MatmulData a(from, g, rows);
+      MatmulData b(pair.to, next, rows, pair.to.head_dim > 0 ? 5 : 0);
+      for (size_t i = 0; i < handed.size(); ++i) {
+        const int64_t bytes = handed[i].extent.Bytes(a.max_rows, a.capacity);
+        a.handed.emplace(static_cast<int>(i), Matrix::Dense(DType::kF32, 1, (bytes + 63) / 64 * 16));
+      }
+      a.gain = &b.norm;
+      ASSERT_EQ(RunCuda(a, first_unit, first, {.seed = 1, .more_rows = 3}), "");
+      CheckOutput(a, Reference{a});
+      ASSERT_EQ(a.out.bytes.size(), b.x.bytes.size());
+      std::memcpy(b.x.bytes.data(), a.out.bytes.data(), b.x.bytes.size());
+      b.handed = std::move(a.handed);
+      ASSERT_EQ(RunCuda(b, second_unit, second, {.seed = 2, .more_rows = 3}), "");
+      CheckOutput(b, Reference{b});
+      if (pair.to.head_dim > 0) CheckCache(b, kHopper, Reference{b});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Where a product is not wgmma, or nothing normalises its result, it stays as it is.
+TEST(Wgmma, HandsOnOnlyToWgmma) {
+  const MatmulCase from = {.epilogue = "add", .k = 320, .columns = {136}, .x = DType::kBf16};
+  const MatmulCase to = {.prologue = "rms_norm", .k = 136, .columns = {104}};
+  const MatmulGraph g = MakeGraph(from);
+  EXPECT_EQ(NormalizerOf(g.graph, g.matmul), ir::kNoNode);
+  const MatmulGraph next = MakeGraph(to, &g);
+  const Schedule wgmma = ToSchedule({.rows = 64, .columns = 8, .warpgroups = 1});
+  const Schedule mma = {{"family", 2}, {"tile_rows", 64}, {"tile_columns", 64}, {"stages", 4}};
+  for (const auto& [first, second] : {std::pair{wgmma, mma}, {mma, wgmma}}) {
+    Schedule a = first, b = second;
+    EXPECT_TRUE(HandOn(next.graph, kHopper, g.matmul, &a, next.matmul, &b).empty());
+    EXPECT_TRUE(a == first && b == second);
+  }
+}
+
 // What a card cannot have at once is not chosen; where it has room for fewer clusters, tiles are larger.
 TEST(Wgmma, ChoicesFitTheClustersThatAreResident) {
   const WgmmaRegion region = {.epilogue = matmul::Epilogue::kAdd, .k = 8192, .columns = 3072};

@@ -73,6 +73,27 @@ INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& be
 }
 )text";
 
+// Not scaled: returns the sum of squares that the scale is made of.
+constexpr char kGain[] = R"text(
+struct Before {
+  VF weights[kVectors];
+};
+INLINE Before StageBefore(const ph_args* args) {
+  const NormW* const weight = Operand<const NormW>(args, kNorm);
+  Before before;
+  UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
+  return before;
+}
+INLINE float StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
+  VF vectors[kVectors];
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
+  VF squares = Splat(0);
+  UNROLL for (int v = 0; v < kVectors; ++v) squares = Fma(vectors[v], vectors[v], squares);
+  UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v] * before.weights[v]);
+  return Sum(squares);
+}
+)text";
+
 }  // namespace
 
 int64_t StagedElements(const matmul::Spec& spec, int threads) {
@@ -86,6 +107,11 @@ std::string StageWords(const ir::Graph& graph, const matmul::Spec& spec, int thr
   const bool copies = spec.prologue == matmul::Prologue::kNone && graph[spec.x].type.dtype == element &&
                       spec.k * static_cast<int64_t>(tensor::Bytes(element)) % 16 == 0;
   return TeamWords(threads, scratch_at, copies ? kCopy : StageBody(spec, ""));
+}
+
+std::string HandOnWords(const matmul::Spec& spec, int threads, int64_t scratch_at) {
+  CHECK(spec.prologue == matmul::Prologue::kRmsNorm);
+  return TeamWords(threads, scratch_at, std::string(kRowInVectors) + kGain);
 }
 
 std::string StageBody(const matmul::Spec& spec, std::string_view rows) {

@@ -20,6 +20,10 @@ std::string StageWords(const ir::Graph& graph, const matmul::Spec& spec, int thr
 // elements.
 std::string StageBody(const matmul::Spec& spec, std::string_view rows);
 
+// The same for rows that are handed on (codegen::HandOn): StageRow leaves them unscaled, times the norm's
+// weights, and returns the sum of a row's squares in all threads.
+std::string HandOnWords(const matmul::Spec& spec, int threads, int64_t scratch_at);
+
 // k rounded up to whole vectors of a team.
 int64_t StagedElements(const matmul::Spec& spec, int threads);
 

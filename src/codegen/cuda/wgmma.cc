@@ -62,11 +62,13 @@ std::string WgmmaText(const ir::Graph& graph, const Spec& spec, const Target& ta
       text += kWgmmaHeadColumns;
       break;
   }
+  text += shape.numbers().handed > 0 ? kWgmmaScales : kWgmmaNoScales;
   if (spec.epilogue == Epilogue::kSiluMul) {
     text += std::string("namespace fragment {") + kFragmentWords + finish + "}  // namespace fragment\n";
     text += kWgmmaFinishFragments;
   } else {
     text += QuadWords(finish);
+    text += shape.numbers().hands_on != 0 ? kWgmmaHandsOn : kWgmmaKeepsResult;
     text += kWgmmaFinishRows;
   }
   text += kWgmmaFinishSlices;

@@ -14,12 +14,17 @@
 // The copy engine reads tensors by maps (program::TensorMap), whose extents are those of buffers, not of a
 // step: rows behind the valid ones come as whatever they are, and reach no valid row.
 //
+// A product that adds to the residual may hand its result on to the product that normalises it: besides its
+// result it stores the rows times the norm's weights, and of each tile and row the sum of the squares. The
+// other product multiplies those rows, and its sums by the rows' scales: 1 / the root of the mean square.
+//
 // Figures behind the defaults: docs/performance.md.
 //
 // Schedule: family 4; rows, columns of a tile; groups: warpgroups that multiply; share_x, split, share_w:
 // blocks of a
 //   cluster; w_slots, x_slots of the rings; w_head: slots of weights that are asked for before x; pairs:
-//   columns of a head's half in a box; persistent 1: one block a multiprocessor goes through several tiles.
+//   columns of a head's half in a box; persistent 1: one block a multiprocessor goes through several tiles;
+//   hands_on 1; handed: of how many sums of squares a row has.
 #pragma once
 
 #include <optional>

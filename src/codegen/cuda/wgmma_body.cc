@@ -90,14 +90,16 @@ struct Unit {
   u8* stage;  // the warp's own memory
 };
 
-// Barriers of the two rings; of what other blocks send; of the first rows of x, once they were asked for.
+// Barriers of the two rings; of what other blocks send; of the first rows of x, once they were asked for; of two slots of
+// rows' scales, where there are such.
 struct Barriers {
-  CopyBarrier *full_w, *empty_w, *full_x, *empty_x, *exchanged, *started;
+  CopyBarrier *full_w, *empty_w, *full_x, *empty_x, *exchanged, *started, *full_scales, *empty_scales;
 };
 INLINE Barriers BarriersOf(u8* shared) {
   CopyBarrier* const first = (CopyBarrier*)(shared + kBarriersAt);
   CopyBarrier* const of_x = first + 2 * kWSlots;
-  return {first, first + kWSlots, of_x, of_x + kXSlots, of_x + 2 * kXSlots, of_x + 2 * kXSlots + 1};
+  CopyBarrier* const rest = of_x + 2 * kXSlots;
+  return {first, first + kWSlots, of_x, of_x + kXSlots, rest, rest + 1, rest + 2, rest + 4};
 }
 )text";
 
@@ -159,6 +161,92 @@ INLINE Columns ColumnsAt(int column_tile, int item, int quad) {
   const Head place = HeadAt(head);
   const int d = index % kBoxesPerHead * kPairs + item % kItemsPerBox * 16 + quad * 4;
   return {place.part, place.head * kHeadColumns + d, !kRagged || head < HeadsOf(0) + HeadsOf(1) + HeadsOf(2)};
+}
+)text";
+
+const char kWgmmaNoScales[] = R"text(
+struct Scales {
+  __device__ Scales(u8*, const Barriers&) {}
+  __device__ void Begin(int) {}
+  __device__ void End() {}
+  template <class Vector> __device__ Vector Scaled(const Vector& sums, int, int) const { return sums; }
+};
+INLINE void InitScales(const Barriers&) {}
+INLINE void MoveScales(const Job&, u8*, const Barriers&) {}
+)text";
+
+const char kWgmmaScales[] = R"text(
+// x was handed on as rows times the norm's weights: what they are multiplied to is still to be scaled, row by row. Two
+// warps of the movers find a tile's scales while its products are made.
+constexpr int kFinders = 64;
+
+struct Scales {
+  const float* slots;
+  const Barriers& barriers;
+  Turn turn;
+  const float* rows;  // of the warp, in the tile's slot
+  __device__ Scales(u8* shared, const Barriers& all) : slots((const float*)(shared + kScalesAt)), barriers(all), turn{0, 0} {}
+  // A tile's, for a warp whose rows begin with this one of the tile.
+  __device__ void Begin(int first_row) {
+    WaitBarrier(barriers.full_scales + turn.slot, turn.parity);
+    rows = slots + turn.slot * kTileRows + first_row;
+  }
+  __device__ void End() {
+    SyncWarp();
+    if (Lane() == 0) Arrive(barriers.empty_scales + turn.slot);
+    turn.Next<2>();
+  }
+  // Sums of a row of the warp's m-th block.
+  template <class Vector> __device__ Vector Scaled(const Vector& sums, int m, int row) const {
+    const float scale = rows[m * 64 + row];
+    Vector scaled;
+    UNROLL for (int i = 0; i < 4; ++i) scaled.v[i] = Multiply(sums.v[i], scale);
+    return scaled;
+  }
+};
+INLINE void InitScales(const Barriers& barriers) {
+  UNROLL for (int i = 0; i < 2; ++i) {
+    InitBarrier(barriers.full_scales + i, kFinders);
+    InitBarrier(barriers.empty_scales + i, kWarpgroups * 4);
+  }
+}
+// Four rows' sums of squares, of one tile of columns.
+INLINE void AddFour(const Words4& four, float* sums) {
+  UNROLL for (int i = 0; i < 4; ++i) sums[i] += FloatOf(four.w[i]);
+}
+INLINE void MoveScales(const Job& job, u8* shared, const Barriers& barriers) {
+  constexpr int kFours = kTileRows / 4;
+  constexpr int kSharers = kFinders / kFours > 0 ? kFinders / kFours : 1;  // finders of the same rows: neighbours
+  constexpr int kMine = (kHandedParts + kSharers - 1) / kSharers, kMost = kMoverRegisters == 40 ? 2 : 6;  // registers
+  constexpr int kAtOnce = kMine < kMost ? kMine : kMost;
+  float* const slots = (float*)(shared + kScalesAt);
+  const int finder = ThreadIndex() % kFinders, first = finder % kSharers;
+  const i64 stride = HandedStride(job.rows);
+  Turn turn = {0, 1};
+  WaitDependencies();
+  for (int tile = job.first_tile; tile < job.tiles; tile = job.Next(tile)) {
+    WaitBarrier(barriers.empty_scales + turn.slot, turn.parity);
+    NO_UNROLL for (int four = finder / kSharers; four < kFours; four += kFinders / kSharers) {
+      const int row = job.FirstRow(tile) + four * 4;
+      const f32* const squares = Operand<const f32>(&job.args, kSquares) + row;
+      float sums[4] = {};
+      NO_UNROLL for (int i = 0; i < kMine; i += kAtOnce) {
+        Words4 some[kAtOnce];
+        UNROLL for (int j = 0; j < kAtOnce; ++j) {
+          const int part = first + (i + j) * kSharers;
+          const bool there = row < job.rows && i + j < kMine && part < kHandedParts;
+          some[j] = there ? LoadDependent16(squares + part * stride) : Words4{};
+        }
+        UNROLL for (int j = 0; j < kAtOnce; ++j) AddFour(some[j], sums);
+      }
+      UNROLL for (int i = 0; i < 4; ++i) {
+        UNROLL for (int mask = 1; mask < kSharers; mask *= 2) sums[i] += ShuffleXor(sums[i], mask);
+        if (first == 0) slots[turn.slot * kTileRows + four * 4 + i] = Rsqrt(sums[i] / (float)kK + kEps);
+      }
+    }
+    Arrive(barriers.full_scales + turn.slot);
+    turn.Next<2>();
+  }
 }
 )text";
 
@@ -240,6 +328,7 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
   const u32 free_x = AddressIn(barriers.empty_x, job.RankOfX(lane % kShareX));
   Sums sums;
   Turn w = {0, 0}, x = {0, 0};
+  Scales scales(shared, barriers);
   // A slot is handed back only if it will be filled again: so no block tells another that may have ended, and all end
   // without meeting. None ends before its own steps, also those that others ask for, have come.
   int left = job.steps;
@@ -270,17 +359,19 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
       w.Next<kWSlots>();
       x.Next<kXSlots>();
     }
+    const int first_row = group * kRowBlocks * 64 + warp_index % 4 * 16;  // of the warp, in the tile
     const auto multiplied = [&] {
       WaitMatrices<0>();
       UNROLL for (int m = 0; m < kRowBlocks; ++m) {
         UNROLL for (int i = 0; i < kTileColumns / 2; ++i) Settle(sums[m][i]);
       }
       hand_back();
+      scales.Begin(first_row);
     };
-    const Unit unit = {job.FirstRow(tile) + group * kRowBlocks * 64 + warp_index % 4 * 16, job.ColumnTile(tile),
+    const Unit unit = {job.FirstRow(tile) + first_row, job.ColumnTile(tile),
                        shared + kStageAt + warp_index * kRowBlocks * 16 * kPitch};
     if constexpr (kSplit == 1) {
-      FinishItems<0, kItems>(job, sums, unit, [&] {
+      FinishItems<0, kItems>(job, sums, unit, scales, [&] {
         multiplied();
         if constexpr (!kPersistent) SyncNamed(1, kWarpgroups * 128);  // what is staged takes the rings' place
       });
@@ -288,8 +379,9 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
       multiplied();
       SyncCluster();  // all are done with their rings, which take what is sent
       SendSlices<0>(job, sums, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
-      FinishSlice<0>(job, sums, unit, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
+      FinishSlice<0>(job, sums, unit, scales, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
     }
+    scales.End();
   }
 }
 
@@ -325,6 +417,7 @@ KERNEL(matmul, kThreads, 1, Parameters) {
     }
     InitBarrier(barriers.exchanged, 1);
     InitBarrier(barriers.started, 1);
+    InitScales(barriers);
     FenceBarriers();
     if constexpr (kSplit > 1) ExpectBytes(barriers.exchanged, BytesSentTo(job.split));
   }
@@ -342,6 +435,8 @@ KERNEL(matmul, kThreads, 1, Parameters) {
     } else if (mover == 1) {
       if (Lane() == 0) MoveX(params, job, shared + kXRingAt, barriers);
       SyncWarp();
+    } else {
+      MoveScales(job, shared, barriers);
     }
     if constexpr (kSplit > 1) SyncCluster();
   } else {

@@ -10,8 +10,15 @@ extern const char kWgmmaPlainColumns[];
 extern const char kWgmmaListColumns[];
 extern const char kWgmmaHeadColumns[];
 
+// What sums are still to be multiplied by: nothing; or a row's scale, where x was handed on.
+extern const char kWgmmaNoScales[];
+extern const char kWgmmaScales[];
+
 // Vectors as sums lie in a warp's registers, for a finishing text in namespace fragment.
 extern const char kFragmentWords[];
+// What is done with four columns of a row: the epilogue; or that, and the row is handed on.
+extern const char kWgmmaKeepsResult[];
+extern const char kWgmmaHandsOn[];
 // From sums to the epilogue: straight from registers in fragments; or along rows, by way of shared memory, in
 // quads. Then the exchange of sums between blocks that share them.
 extern const char kWgmmaFinishFragments[];

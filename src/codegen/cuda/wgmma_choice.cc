@@ -16,7 +16,7 @@ using matmul::Epilogue;
 
 constexpr int64_t kUsualMultiprocessors = 132;  // of an H100 or H200
 constexpr int64_t kUsualRows = 512;             // of a program of any length: a piece of a long prompt
-constexpr int64_t kRingBytes = 232448 - 512;    // of a block's shared memory, barriers aside
+constexpr int64_t kRingBytes = 232448 - 2560;   // of a block's shared memory, barriers and rows' scales aside
 constexpr int64_t kMostWSlots = 16, kMostXSlots = 12;
 
 // Where it is not known: clusters of 1, 2, 3, 4 blocks that an H200 has resident at once, one block a
@@ -42,6 +42,7 @@ int64_t CeilDiv(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+// By two warpgroups.
 double FinishUsPerKiloSum(Epilogue epilogue) {
   switch (epilogue) {
     case Epilogue::kStore:
@@ -91,8 +92,9 @@ double EstimateUs(const WgmmaRegion& region, const WgmmaNumbers& n, const Card& 
   const auto split = static_cast<double>(n.split);
   const double sent_kilobytes = sums * 4 / 1024 * (split - 1) / split;
   return kStartUs + std::max({multiply, memory, cache}) + kCacheShare * cache + (waves - 1) * kWaveUs +
-         FinishUsPerKiloSum(region.epilogue) * sums / split / 1024 + kExchangeUsPerKilobyte * sent_kilobytes +
-         (n.share_x > 1 ? kSharedXUs : 0) + (n.share_w > 1 && memory > multiply ? kLateUs : 0);
+         FinishUsPerKiloSum(region.epilogue) * sums / split / 1024 * 2 / static_cast<double>(n.warpgroups) +
+         kExchangeUsPerKilobyte * sent_kilobytes + (n.share_x > 1 ? kSharedXUs : 0) +
+         (n.share_w > 1 && memory > multiply ? kLateUs : 0);
 }
 
 // Both rings as deep as shared memory allows.

@@ -50,7 +50,7 @@ INLINE void StoreRun(f32* p, VF v, int count) {
 const char kWgmmaFinishFragments[] = R"text(
 // Finishes the items kFrom .. kTo - 1 of all the unit's rows. ready() returns when the sums are complete.
 template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready ready) {
+INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
   ready();
   UNROLL for (int n = 0; n < kRowBlocks * (kTo - kFrom); ++n) {
     const int m = n / (kTo - kFrom), item = kFrom + n % (kTo - kFrom);
@@ -60,10 +60,46 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready read
     const int columns = !kRagged ? 16 : (int)Max(Min(kTotal - column, 16), 0);
     UNROLL for (int h = 0; h < 2; ++h) {
       const int row = unit.row + m * 64 + Lane() / 4 + 8 * h;
-      const fragment::VF y0 = {{first[2 * h], first[2 * h + 1], first[4 + 2 * h], first[5 + 2 * h]}};
-      const fragment::VF y1 = {{second[2 * h], second[2 * h + 1], second[4 + 2 * h], second[5 + 2 * h]}};
+      const auto scaled = [&](const float* of) {
+        const fragment::VF four = {{of[2 * h], of[2 * h + 1], of[4 + 2 * h], of[5 + 2 * h]}};
+        return scales.Scaled(four, m, Lane() / 4 + 8 * h);
+      };
+      const fragment::VF y0 = scaled(first), y1 = scaled(second);
       fragment::Finish(&job.args, row, 0, column, row < job.rows ? columns : 0, y0, y1, {});
     }
+  }
+}
+)text";
+
+const char kWgmmaKeepsResult[] = R"text(
+// Finishes four columns, whose sums have come from `at`.
+INLINE void FinishQuad(const Job& job, int row, const Columns& columns, quad::VF y0, quad::VF y1, const quad::Early& early, u8*) {
+  if (row < job.rows && columns.there) quad::Finish(&job.args, row, columns.part, columns.column, 4, y0, y1, early);
+}
+template <int kPerRow> INLINE void FinishUnit(const Job&, const Unit&) {}
+)text";
+
+const char kWgmmaHandsOn[] = R"text(
+// Finishes four columns, whose sums have come from `at`, and leaves the sum of their squares there.
+INLINE void FinishQuad(const Job& job, int row, const Columns& columns, quad::VF y0, quad::VF y1, const quad::Early& early, u8* at) {
+  float squares = 0;
+  if (row < job.rows && columns.there) {
+    const quad::VF each = quad::Finish(&job.args, row, columns.part, columns.column, 4, y0, y1, early);
+    squares = each.v[0] + each.v[1] + each.v[2] + each.v[3];
+  }
+  *(float*)at = squares;
+}
+// The sums of the unit's rows, of this tile's columns.
+template <int kPerRow> INLINE void FinishUnit(const Job& job, const Unit& unit) {
+  SyncWarp();
+  f32* const to = Operand<f32>(&job.args, kSquares) + (unit.column_tile * kSplit + job.split) * HandedStride(job.rows);
+  UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+    const u8* const from = unit.stage + (m * 16 + Lane() / 2) * kPitch;
+    float sum = 0;
+    UNROLL for (int i = 0; i < kPerRow; i += 2) sum += *(const float*)(from + (i + Lane() % 2) * 16);
+    sum += ShuffleXor(sum, 1);
+    const int row = unit.row + m * 64 + Lane() / 2;
+    if (Lane() % 2 == 0 && row < job.rows) Put(to + row, sum);
   }
 }
 )text";
@@ -87,44 +123,54 @@ template <int kFrom, int kTo> INLINE void Stage(Sums& sums, const Unit& unit) {
 
 // Finishes the items kFrom .. kTo - 1 of all the unit's rows, along rows: four columns of a list a lane. The sums lie so
 // that a lane has two columns of a row: straight from there, an access would touch eight lines for 256 bytes. ready()
-// returns when the sums are complete. What the epilogue reads beside them is asked for before, as far as there are
-// registers, and then as soon as the sums have left theirs. Little code: it runs once a launch, from a cold cache.
+// returns when the sums are complete. What the epilogue reads beside them is asked for a batch ahead, of the first
+// what sums leave registers for before ready(). A loop of little code where there is much to do: it runs once a launch,
+// from a cold cache, and instructions come slower than data.
 template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, Ready ready) {
+INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
   constexpr int kQuads = kItemBlocks * 2 / kLists;  // of an item's row
   constexpr int kPerRow = (kTo - kFrom) * kQuads;
   constexpr int kRounds = kPerRow / 2, kAll = kRowBlocks * kRounds;  // of a warp: 16 rows, a quad a lane
-  // Registers that the sums leave, and that there are once the sums are gone.
-  constexpr int kFree = 144 - kRowBlocks * kTileColumns / 2, kFreeLater = 80;
   constexpr int kEarly = (int)sizeof(quad::Early) >= 16 ? (int)sizeof(quad::Early) / 4 : 1;  // nothing, or vectors
-  constexpr int kSoon = kFree < 0 ? 0 : kFree / kEarly < kAll ? kFree / kEarly : kAll;
-  constexpr int kAhead = kFreeLater / kEarly < kAll ? kFreeLater / kEarly : kAll;
-  quad::Early early[kAll];
+  constexpr int kBatch = kAll <= 12 ? kAll : 48 / kEarly;
+  constexpr int kFree = 144 - kRowBlocks * kTileColumns / 2;  // registers beside sums
+  constexpr int kSoon = kFree < 56 ? 0 : kFree / kEarly < kBatch ? kFree / kEarly : kBatch;
+  quad::Early early[kBatch];
   const auto row_in_unit = [](int n) { return (n % kRounds * 32 + Lane()) / kPerRow; };
   const auto in_row = [](int n) { return (n % kRounds * 32 + Lane()) % kPerRow; };
   const auto row_of = [&](int n) { return unit.row + n / kRounds * 64 + row_in_unit(n); };
   const auto columns_of = [&](int n) { return ColumnsAt(unit.column_tile, kFrom + in_row(n) / kQuads, in_row(n) % kQuads); };
-  const auto ask = [&](int n) {
+  const auto ask = [&](int n, quad::Early* one) {
     const Columns columns = columns_of(n);
-    early[n] = {};
-    if (row_of(n) < job.rows && columns.there) early[n] = quad::Before(&job.args, row_of(n), columns.part, columns.column, 4);
+    *one = {};
+    if (n < kAll && row_of(n) < job.rows && columns.there) {
+      *one = quad::Before(&job.args, row_of(n), columns.part, columns.column, 4);
+    }
   };
-  UNROLL for (int n = 0; n < kSoon; ++n) ask(n);
+  UNROLL for (int i = 0; i < kSoon; ++i) ask(i, early + i);
   ready();
+  UNROLL for (int i = kSoon; i < kBatch; ++i) ask(i, early + i);
   Stage<kFrom, kTo>(sums, unit);
-  UNROLL for (int n = kSoon; n < kAhead; ++n) ask(n);
-  UNROLL for (int n = 0; n < kAll; ++n) {
-    if (n + kAhead < kAll && n + kAhead >= kSoon) ask(n + kAhead);
-    const u8* const at = unit.stage + (n / kRounds * 16 + row_in_unit(n)) * kPitch +
-                         in_row(n) / kQuads * (kItemBlocks * 32) + in_row(n) % kQuads * 16;
-    quad::VF y0, y1 = {};
-    Unpack(*(const Words4*)at, (const f32*)0, y0.v);
-    if constexpr (kLists == 2) Unpack(*(const Words4*)(at + 64), (const f32*)0, y1.v);
-    const Columns columns = columns_of(n);
-    if (row_of(n) < job.rows && columns.there) {
-      quad::Finish(&job.args, row_of(n), columns.part, columns.column, 4, y0, y1, early[n]);
+  NO_UNROLL for (int begin = 0; begin < kAll; begin += kBatch) {
+    quad::Early now[kBatch];
+    UNROLL for (int i = 0; i < kBatch; ++i) now[i] = early[i];
+    if (begin + kBatch < kAll) {
+      UNROLL for (int i = 0; i < kBatch; ++i) ask(begin + kBatch + i, early + i);
+    }
+    UNROLL for (int i = 0; i < kBatch; ++i) {
+      const int n = begin + i;
+      if (kAll % kBatch != 0 && n >= kAll) continue;
+      u8* const at = unit.stage + (n / kRounds * 16 + row_in_unit(n)) * kPitch + in_row(n) / kQuads * (kItemBlocks * 32) +
+                     in_row(n) % kQuads * 16;
+      quad::VF y0, y1 = {};
+      Unpack(*(const Words4*)at, (const f32*)0, y0.v);
+      if constexpr (kLists == 2) Unpack(*(const Words4*)(at + 64), (const f32*)0, y1.v);
+      y0 = scales.Scaled(y0, n / kRounds, row_in_unit(n));
+      if constexpr (kLists == 2) y1 = scales.Scaled(y1, n / kRounds, row_in_unit(n));
+      FinishQuad(job, row_of(n), columns_of(n), y0, y1, now[i], at);
     }
   }
+  FinishUnit<kPerRow>(job, unit);
 }
 )text";
 
@@ -160,10 +206,11 @@ template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared
 // Adds what the others sent, always in the order of k, and finishes this block's slice. Which it is must be known to the
 // compiler, since sums are registers: kSlice goes through all.
 template <int kSlice>
-INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, u8* shared, const Barriers& barriers, int first_unit) {
+INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, u8* shared,
+                        const Barriers& barriers, int first_unit) {
   if constexpr (kSlice < kSplit) {
-    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, shared, barriers, first_unit);
-    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, [&] {
+    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, scales, shared, barriers, first_unit);
+    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales, [&] {
       WaitBarrier(barriers.exchanged, 0);
       UNROLL for (int m = 0; m < kRowBlocks; ++m) {
         UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {

@@ -45,11 +45,16 @@ Schedule ToSchedule(const WgmmaNumbers& n) {
       {"share_x", n.share_x},   {"split", n.split},   {"share_w", n.share_w},      {"w_slots", n.w_slots},
       {"x_slots", n.x_slots},   {"w_head", n.w_head}, {"persistent", n.persistent}};
   if (n.pairs != 0) schedule["pairs"] = n.pairs;
+  if (n.hands_on != 0) schedule["hands_on"] = n.hands_on;
+  if (n.handed != 0) schedule["handed"] = n.handed;
   return schedule;
 }
 
 WgmmaNumbers ToWgmmaNumbers(const Schedule& schedule) {
-  const auto pairs = schedule.find("pairs");
+  const auto or_none = [&](const char* name) {
+    const auto found = schedule.find(name);
+    return found == schedule.end() ? 0 : found->second;
+  };
   return {.rows = schedule.at("rows"),
           .columns = schedule.at("columns"),
           .warpgroups = schedule.at("groups"),
@@ -59,8 +64,10 @@ WgmmaNumbers ToWgmmaNumbers(const Schedule& schedule) {
           .w_slots = schedule.at("w_slots"),
           .x_slots = schedule.at("x_slots"),
           .w_head = schedule.at("w_head"),
-          .pairs = pairs == schedule.end() ? 0 : pairs->second,
-          .persistent = schedule.at("persistent")};
+          .pairs = or_none("pairs"),
+          .persistent = schedule.at("persistent"),
+          .hands_on = or_none("hands_on"),
+          .handed = or_none("handed")};
 }
 
 std::optional<WgmmaShape> WgmmaShape::Of(const WgmmaRegion& region, const WgmmaNumbers& numbers) {
@@ -78,6 +85,7 @@ bool WgmmaShape::LayOut() {
   if (n_.warpgroups > 2 || n_.rows % (64 * n_.warpgroups) != 0 || n_.rows / n_.share_x > kMostColumns)
     return false;
   if (n_.columns % 8 != 0 || n_.columns > kMostColumns || n_.rows % (8 * n_.share_x) != 0) return false;
+  if (n_.hands_on != 0 && region_.epilogue != Epilogue::kAdd) return false;
   if (cluster() > kMostCluster || n_.w_head > n_.w_slots) return false;
   const int64_t all_steps = CeilDiv(region_.k, kWgmmaStep);
   if (n_.split > all_steps) return false;
@@ -115,15 +123,18 @@ bool WgmmaShape::LayOut() {
   // 32 or 96 bytes past a multiple of 128, so that four rows of 32 bytes meet all the banks.
   pitch_ = slice_bytes + (slice_bytes % 64 == 0 ? 32 : 0);
   barriers_at_ = std::max(rings, stage_at_ + (staged ? n_.rows * pitch_ : 0));
-  shared_bytes_ = barriers_at_ + 8 * (2 * n_.w_slots + 2 * n_.x_slots + 2);
+  scales_at_ = barriers_at_ + 8 * (2 * n_.w_slots + 2 * n_.x_slots + 2 + (n_.handed != 0 ? 4 : 0));
+  shared_bytes_ = scales_at_ + (n_.handed != 0 ? 2 * n_.rows * 4 : 0);
   return shared_bytes_ <= kMostShared;
 }
 
 std::string WgmmaShape::Constants() const {
   // The multipliers' sums want registers that the movers do not; one warpgroup has enough as it is.
   const bool many_sums = n_.rows / (64 * n_.warpgroups) * n_.columns > 256;
-  const int64_t multiplier = n_.warpgroups == 1 ? 0 : many_sums ? 240 : 232;
-  const int64_t mover = n_.warpgroups == 1 ? 0 : many_sums ? 24 : 40;
+  // Movers that find rows' scales want some more.
+  const int64_t more = n_.handed != 0 ? 1 : 0;
+  const int64_t multiplier = n_.warpgroups == 1 ? 0 : (many_sums ? 240 : 232) - 8 * more;
+  const int64_t mover = n_.warpgroups == 1 ? 0 : (many_sums ? 24 : 40) + 16 * more;
   std::string text = fmt::format(
       "constexpr int kTileRows = {}, kTileColumns = {}, kWarpgroups = {}, kMoverWarps = {};\n"
       "constexpr int kShareX = {}, kSplit = {}, kShareW = {}, kWSlots = {}, kXSlots = {}, kWHead = {};\n",
@@ -131,12 +142,13 @@ std::string WgmmaShape::Constants() const {
       n_.x_slots, n_.w_head);
   text += fmt::format("constexpr bool kPersistent = {}, kRagged = {};\n", n_.persistent != 0,
                       region_.columns % (n_.columns * n_.share_x) != 0);
+  text += fmt::format("constexpr int kHandedParts = {};\n", n_.handed);
   text += fmt::format("constexpr int kMultiplierRegisters = {}, kMoverRegisters = {};\n", multiplier, mover);
   text += fmt::format(
       "constexpr int kBoxes = {}, kColumnGroups = {}, kItemBlocks = {}, kMostItems = {}, kPitch = {};\n",
       boxes_, column_groups_, item_blocks_, most_items_, pitch_);
-  text += fmt::format("constexpr int kXRingAt = {}, kStageAt = {}, kBarriersAt = {};\n",
-                      n_.w_slots * n_.columns * kRowBytes, stage_at_, barriers_at_);
+  text += fmt::format("constexpr int kXRingAt = {}, kStageAt = {}, kBarriersAt = {}, kScalesAt = {};\n",
+                      n_.w_slots * n_.columns * kRowBytes, stage_at_, barriers_at_, scales_at_);
   return text;
 }
 

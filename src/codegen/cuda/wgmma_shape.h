@@ -35,6 +35,8 @@ struct WgmmaNumbers {
   int64_t w_head = 2;                 // slots of weights that are asked for before the first of x
   int64_t pairs = 0;       // rotary_append: columns of a box's first half, a multiple of 16; else 0
   int64_t persistent = 0;  // 1: as many blocks as the card has multiprocessors share the tiles
+  int64_t hands_on = 0;    // 1: makes the stage of the product that normalises the result
+  int64_t handed = 0;      // x was handed on, and so many sums of a row's squares; 0: x is staged
 };
 Schedule ToSchedule(const WgmmaNumbers& numbers);
 WgmmaNumbers ToWgmmaNumbers(const Schedule& schedule);
@@ -66,7 +68,7 @@ class WgmmaShape {
   bool paired() const {
     return region_.epilogue != matmul::Epilogue::kStore && region_.epilogue != matmul::Epilogue::kAdd;
   }
-  int64_t mover_warps() const { return n_.warpgroups == 1 ? 2 : 4; }
+  int64_t mover_warps() const { return n_.warpgroups == 1 && n_.handed == 0 ? 2 : 4; }
   int64_t items() const { return n_.columns / 8 / item_blocks_; }
 
   WgmmaRegion region_;
@@ -78,6 +80,7 @@ class WgmmaShape {
   int64_t column_groups_ = 1;  // of tiles side by side in a cluster
   int64_t stage_at_ = 0;
   int64_t barriers_at_ = 0;
+  int64_t scales_at_ = 0;  // of the rows of two tiles, where x was handed on
   int64_t shared_bytes_ = 0;
 };
 
