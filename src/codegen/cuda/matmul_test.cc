@@ -135,67 +135,142 @@ TEST(Wgmma, ARowHasTheSameBitsForEveryScheduleOfOneSplit) {
   }
 }
 
-// A product that hands its result on, and the one that gets it: both right, whatever tiles each has.
+// A product that hands its result on, and the one that gets it.
+struct HandedPair {
+  const MatmulCase& from;
+  const MatmulCase& to;
+  MatmulGraph first = MakeGraph(from), second = MakeGraph(to, &first);
+  std::vector<Workspace> handed;
+  RegionCode first_code, second_code;
+
+  HandedPair(const MatmulCase& from_case, const WgmmaNumbers& from_numbers, const MatmulCase& to_case,
+             const WgmmaNumbers& to_numbers)
+      : from(from_case), to(to_case) {
+    Schedule from_schedule = ToSchedule(from_numbers), to_schedule = ToSchedule(to_numbers);
+    EXPECT_EQ(NormalizerOf(second.graph, first.matmul), second.matmul);
+    handed = HandOn(second.graph, kHopper, first.matmul, &from_schedule, second.matmul, &to_schedule);
+    EXPECT_EQ(handed.size(), 2u);
+    first_code = codegen::Generate(second.graph, first.matmul, kHopper, {}, from_schedule);
+    second_code = codegen::Generate(second.graph, second.matmul, kHopper, {}, to_schedule);
+  }
+};
+
+// The two on so many rows. What went wrong, or "".
+struct HandedRun {
+  MatmulData a, b;
+  HandedRun(const HandedPair& pair, int64_t rows)
+      : a(pair.from, pair.first, rows), b(pair.to, pair.second, rows, pair.to.head_dim > 0 ? 5 : 0) {}
+
+  std::string Run(const HandedPair& pair, const CudaUnitForTest& first, const CudaUnitForTest& second,
+                  uint64_t seed) {
+    for (size_t i = 0; i < pair.handed.size(); ++i) {
+      const int64_t bytes = pair.handed[i].extent.Bytes(a.max_rows, a.capacity);
+      a.handed.emplace(static_cast<int>(i), Matrix::Dense(DType::kF32, 1, (bytes + 63) / 64 * 16));
+    }
+    a.gain = &b.norm;
+    const std::string error = RunCuda(a, first, pair.first_code, {.seed = seed, .more_rows = 3});
+    if (!error.empty()) return error;
+    std::memcpy(b.x.bytes.data(), a.out.bytes.data(), b.x.bytes.size());
+    b.handed = std::move(a.handed);
+    // Two blocks where they go through tiles: of three rows of tiles each gets others all the time.
+    return RunCuda(b, second, pair.second_code, {.seed = seed + 1, .more_rows = 3, .multiprocessors = 2});
+  }
+};
+
+const MatmulCase kHandsOn = {.epilogue = "add", .k = 320, .columns = {136}, .x = DType::kBf16, .bias = true};
+const MatmulCase kHandedGated = {.prologue = "rms_norm",
+                                 .epilogue = "silu_mul",
+                                 .k = 136,
+                                 .columns = {88, 88},
+                                 .out = DType::kBf16,
+                                 .bias = true};
+
+// Both right, whatever tiles each has.
 TEST(Wgmma, WhatIsHandedOnIsTheNormalisedResult) {
   SKIP_WITHOUT_FIBERS();
-  const MatmulCase from = {.epilogue = "add", .k = 320, .columns = {136}, .x = DType::kBf16, .bias = true};
-  const MatmulCase gated = {.prologue = "rms_norm",
-                            .epilogue = "silu_mul",
-                            .k = 136,
-                            .columns = {88, 88},
-                            .out = DType::kBf16,
-                            .bias = true};
   const MatmulCase heads = {.prologue = "rms_norm",
                             .epilogue = "rotary_append",
                             .k = 136,
                             .columns = {192, 64, 64},
                             .out = DType::kBf16,
                             .head_dim = 64};
-  struct Pair {
-    MatmulCase to;
+  struct Numbers {
+    const MatmulCase& to;
     WgmmaNumbers from_numbers, to_numbers;
   };
-  const std::vector<Pair> pairs = {
-      {gated, {.rows = 64, .columns = 24, .warpgroups = 1, .split = 3}, {.rows = 128, .columns = 64}},
-      {gated, {.rows = 128, .columns = 40, .share_x = 2}, {.rows = 128, .columns = 96, .persistent = 1}},
+  const std::vector<Numbers> cases = {
+      {kHandedGated, {.rows = 64, .columns = 24, .warpgroups = 1, .split = 3}, {.rows = 128, .columns = 64}},
+      {kHandedGated,
+       {.rows = 128, .columns = 40, .share_x = 2},
+       {.rows = 128, .columns = 96, .persistent = 1}},
       {heads,
        {.rows = 256, .columns = 24, .split = 2},
        {.rows = 64, .columns = 64, .warpgroups = 1, .pairs = 32}},
       {heads, {.rows = 128, .columns = 8}, {.rows = 256, .columns = 64, .pairs = 32}},
   };
-  for (const Pair& pair : pairs) {
-    MatmulGraph g = MakeGraph(from);
-    MatmulGraph next = MakeGraph(pair.to, &g);
-    Schedule from_schedule = ToSchedule(pair.from_numbers), to_schedule = ToSchedule(pair.to_numbers);
-    ASSERT_EQ(NormalizerOf(next.graph, g.matmul), next.matmul);
-    const std::vector<Workspace> handed =
-        HandOn(next.graph, kHopper, g.matmul, &from_schedule, next.matmul, &to_schedule);
-    ASSERT_EQ(handed.size(), 2u);
-    SCOPED_TRACE(ToText(from_schedule) + "; " + ToText(to_schedule));
-    const RegionCode first = codegen::Generate(next.graph, g.matmul, kHopper, {}, from_schedule);
-    const RegionCode second = codegen::Generate(next.graph, next.matmul, kHopper, {}, to_schedule);
-    ASSERT_EQ(second.launches.size(), 1u);  // no stage
-    const CudaUnitForTest first_unit(first.source), second_unit(second.source);
-    ASSERT_EQ(first_unit.log() + second_unit.log(), "");
+  for (const Numbers& each : cases) {
+    const HandedPair pair(kHandsOn, each.from_numbers, each.to, each.to_numbers);
+    SCOPED_TRACE(ToText(ToSchedule(each.from_numbers)) + "; " + ToText(ToSchedule(each.to_numbers)));
+    ASSERT_EQ(pair.second_code.launches.size(), 1u);  // no stage
+    const CudaUnitForTest first(pair.first_code.source), second(pair.second_code.source);
+    ASSERT_EQ(first.log() + second.log(), "");
     for (const int64_t rows : {1, 65, 130, 300}) {
       SCOPED_TRACE(rows);
-      MatmulData a(from, g, rows);
-      MatmulData b(pair.to, next, rows, pair.to.head_dim > 0 ? 5 : 0);
-      for (size_t i = 0; i < handed.size(); ++i) {
-        const int64_t bytes = handed[i].extent.Bytes(a.max_rows, a.capacity);
-        a.handed.emplace(static_cast<int>(i), Matrix::Dense(DType::kF32, 1, (bytes + 63) / 64 * 16));
-      }
-      a.gain = &b.norm;
-      ASSERT_EQ(RunCuda(a, first_unit, first, {.seed = 1, .more_rows = 3}), "");
-      CheckOutput(a, Reference{a});
-      ASSERT_EQ(a.out.bytes.size(), b.x.bytes.size());
-      std::memcpy(b.x.bytes.data(), a.out.bytes.data(), b.x.bytes.size());
-      b.handed = std::move(a.handed);
-      ASSERT_EQ(RunCuda(b, second_unit, second, {.seed = 2, .more_rows = 3}), "");
-      CheckOutput(b, Reference{b});
-      if (pair.to.head_dim > 0) CheckCache(b, kHopper, Reference{b});
+      HandedRun run(pair, rows);
+      ASSERT_EQ(run.Run(pair, first, second, 1), "");
+      CheckOutput(run.a, Reference{run.a});
+      CheckOutput(run.b, Reference{run.b});
+      if (each.to.head_dim > 0) CheckCache(run.b, kHopper, Reference{run.b});
       if (HasFatalFailure()) return;
     }
+  }
+}
+
+struct Mutant {
+  const char* from;
+  const char* to;
+};
+
+TEST(Wgmma, BrokenHandingOnIsCaught) {
+  SKIP_WITHOUT_FIBERS();
+  const HandedPair right(kHandsOn, {.rows = 64, .columns = 24, .warpgroups = 1, .split = 2}, kHandedGated,
+                         {.rows = 128, .columns = 32, .persistent = 1});
+  const Mutant mutants[] = {
+      {"    WaitBarrier(barriers.full_scales + turn.slot, turn.parity);\n", ""},
+      {"    WaitBarrier(barriers.empty_scales + turn.slot, turn.parity);\n", ""},
+      {"    Arrive(barriers.full_scales + turn.slot);\n", ""},
+      {"if (Lane() == 0) Arrive(barriers.empty_scales + turn.slot);", ""},
+      {"+ turn.slot * kTileRows + first_row;", "+ first_row;"},
+      {"  SyncWarp();\n  f32* const to", "  f32* const to"},
+      {"(unit.column_tile * kSplit + job.split)", "(unit.column_tile * kSplit)"},
+  };
+  for (const Mutant& mutant : mutants) {
+    HandedPair broken = right;
+    bool found = false;
+    for (RegionCode* code : {&broken.first_code, &broken.second_code}) {
+      const size_t at = code->source.find(mutant.from);
+      if (at == std::string::npos) continue;
+      code->source.replace(at, std::strlen(mutant.from), mutant.to);
+      found = true;
+    }
+    ASSERT_TRUE(found) << mutant.from;
+    const CudaUnitForTest first(broken.first_code.source, {.flags = {"-Wno-error"}});
+    const CudaUnitForTest second(broken.second_code.source, {.flags = {"-Wno-error"}});
+    std::string caught;
+    for (uint64_t seed = 0; seed < 6 && caught.empty(); ++seed) {
+      HandedRun run(broken, 300);
+      caught = run.Run(broken, first, second, seed);
+      const Reference reference{run.b};
+      for (int64_t row = 0; row < run.b.rows && caught.empty(); ++row) {
+        const std::vector<double> a = reference.Multiplicands(row);
+        for (int64_t column = 0; column < run.b.out.columns && caught.empty(); ++column) {
+          const Bounded expected = reference.Output(a, row, column);
+          if (!(std::abs(run.b.out.At(row, column) - expected.value) <= 2 * expected.error + 1e-6))
+            caught = "numbers";
+        }
+      }
+    }
+    EXPECT_NE(caught, "") << mutant.from;
   }
 }
 
@@ -228,11 +303,6 @@ TEST(Wgmma, ChoicesFitTheClustersThatAreResident) {
   const StepShape fewer = {.rows = 128, .threads = 132, .resident_clusters = {132, 66, 30, 30}};
   EXPECT_GT(WgmmaChoices(region, fewer, 1).at(0).columns, WgmmaChoices(region, known, 1).at(0).columns);
 }
-
-struct Mutant {
-  const char* from;
-  const char* to;
-};
 
 // Broken in each way that one breaks such a kernel, it is caught: by an error, or by its numbers.
 TEST(Wgmma, BrokenIsCaught) {
