@@ -53,7 +53,7 @@ INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before&) {
 }
 )text";
 
-constexpr char kNorm[] = R"text(
+constexpr char kNormWeights[] = R"text(
 struct Before {
   VF weights[kVectors];
 };
@@ -63,7 +63,10 @@ INLINE Before StageBefore(const ph_args* args) {
   UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
   return before;
 }
-INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
+)text";
+
+constexpr char kNorm[] =
+    R"text(INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
   VF vectors[kVectors];
   LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
   VF squares = Splat(0);
@@ -75,15 +78,6 @@ INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& be
 
 // Not scaled: returns the sum of squares that the scale is made of.
 constexpr char kGain[] = R"text(
-struct Before {
-  VF weights[kVectors];
-};
-INLINE Before StageBefore(const ph_args* args) {
-  const NormW* const weight = Operand<const NormW>(args, kNorm);
-  Before before;
-  UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
-  return before;
-}
 INLINE float StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
   VF vectors[kVectors];
   LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
@@ -111,7 +105,7 @@ std::string StageWords(const ir::Graph& graph, const matmul::Spec& spec, int thr
 
 std::string HandOnWords(const matmul::Spec& spec, int threads, int64_t scratch_at) {
   CHECK(spec.prologue == matmul::Prologue::kRmsNorm);
-  return TeamWords(threads, scratch_at, std::string(kRowInVectors) + kGain);
+  return TeamWords(threads, scratch_at, std::string(kRowInVectors) + kNormWeights + kGain);
 }
 
 std::string StageBody(const matmul::Spec& spec, std::string_view rows) {
@@ -119,7 +113,7 @@ std::string StageBody(const matmul::Spec& spec, std::string_view rows) {
   std::string body = kRowInVectors;
   body += rows;
   if (spec.prologue == matmul::Prologue::kNone) return body + kPlain;
-  return body + fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps) + kNorm;
+  return body + fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps) + kNormWeights + kNorm;
 }
 
 }  // namespace preheat::codegen::cuda
