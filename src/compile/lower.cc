@@ -110,8 +110,9 @@ class Lowering {
                            : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
     }
     for (NodeId from : block.nodes) {
+      if (graph_[from].op != Op::kMatmul || !schedules_.contains(from)) continue;
       const NodeId to = codegen::NormalizerOf(graph_, from);
-      if (graph_[from].op != Op::kMatmul || !schedules_.contains(from) || !schedules_.contains(to)) continue;
+      if (!schedules_.contains(to)) continue;
       const bool carried = graph_[graph_[to].inputs[0]].op == Op::kCarry;
       if (carried && step_.program.segments.empty()) continue;  // nothing runs before the rounds
       const std::vector<codegen::Workspace> handed =
@@ -283,10 +284,9 @@ class Lowering {
 
   int WeightIndex(NodeId id, std::string_view round = program::kThisRound) {
     const ir::Node& node = graph_[id];
-    program::Weight weight = {
-        .name = node.Text("name"), .dtype = node.type.dtype, .shape = ConstantShape(node.type)};
-    const size_t hole = weight.name.find(program::kThisRound);
-    if (hole != std::string::npos) weight.name.replace(hole, program::kThisRound.size(), round);
+    program::Weight weight = {.name = program::FillHole(node.Text("name"), program::kThisRound, round),
+                              .dtype = node.type.dtype,
+                              .shape = ConstantShape(node.type)};
     auto& weights = step_.program.weights;
     for (size_t i = 0; i < weights.size(); ++i) {
       if (weights[i] == weight) return static_cast<int>(i);

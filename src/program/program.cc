@@ -19,6 +19,12 @@ int64_t TileCount::Tiles(int64_t rows, int64_t past) const {
   return count * ((x + block - 1) / block);
 }
 
+std::string FillHole(std::string name, std::string_view hole, std::string_view with) {
+  const size_t at = name.find(hole);
+  if (at != std::string::npos) name.replace(at, hole.size(), with);
+  return name;
+}
+
 size_t Weight::Bytes() const {
   size_t bytes = tensor::Bytes(dtype);
   for (const int64_t extent : shape) bytes *= static_cast<size_t>(extent);

@@ -57,9 +57,12 @@ struct Buffer {
   bool operator==(const Buffer&) const = default;
 };
 
-// A tensor of the checkpoint. In a repeated segment "{}" in the name stands for the layer, "{+1}" for the
-// next; in the last layer for the first.
+// Holes in a weight's name, in a repeated segment: the layer; the next one, in the last layer the first.
 inline constexpr std::string_view kThisRound = "{}", kNextRound = "{+1}";
+// The name with what stands in the hole's place, where it has the hole.
+std::string FillHole(std::string name, std::string_view hole, std::string_view with);
+
+// A tensor of the checkpoint; one a layer, where its name has a hole.
 struct Weight {
   std::string name;
   tensor::DType dtype = tensor::DType::kBf16;

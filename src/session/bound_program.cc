@@ -10,12 +10,8 @@ namespace {
 
 std::string WeightName(const std::string& pattern, int64_t layer, int64_t layers) {
   const int64_t next = layer + 1 < layers ? layer + 1 : 0;
-  std::string name = pattern;
-  for (const auto& [hole, number] : {std::pair{program::kThisRound, layer}, {program::kNextRound, next}}) {
-    const size_t at = name.find(hole);
-    if (at != std::string::npos) name.replace(at, hole.size(), std::to_string(number));
-  }
-  return name;
+  const std::string name = program::FillHole(pattern, program::kThisRound, std::to_string(layer));
+  return program::FillHole(name, program::kNextRound, std::to_string(next));
 }
 
 }  // namespace

@@ -29,9 +29,7 @@ size_t WeightBytes(const std::vector<program::Program>& programs) {
   std::map<std::string, size_t> bytes;  // by name: one with a hole stands for a tensor a layer
   for (const program::Program& program : programs) {
     for (const program::Weight& weight : program.weights) {
-      std::string name = weight.name;
-      const size_t next = name.find(program::kNextRound);
-      if (next != std::string::npos) name.replace(next, program::kNextRound.size(), program::kThisRound);
+      const std::string name = program::FillHole(weight.name, program::kNextRound, program::kThisRound);
       const bool of_layers = name.find(program::kThisRound) != std::string::npos;
       bytes[name] = weight.Bytes() * static_cast<size_t>(of_layers ? program.layers : 1);
     }

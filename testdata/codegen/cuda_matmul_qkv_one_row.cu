@@ -115,6 +115,7 @@ INLINE Before StageBefore(const ph_args* args) {
   UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
   return before;
 }
+
 INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
   VF vectors[kVectors];
   LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);

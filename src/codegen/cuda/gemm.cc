@@ -71,9 +71,8 @@ std::string HandsOnText(const ir::Graph& graph, Spec* spec) {
   spec->handed_to = to->node;
   spec->gain = to->norm;
   spec->gain_of_next_round = graph[to->x].op == ir::Op::kCarry;
-  return kHandedStrideText + fmt::format("typedef {} Gain;\nconstexpr i64 kHandedStride = {};\n",
-                                         ElementName(graph[to->norm].type.dtype),
-                                         StagedElements(*to, kStageThreads));
+  return fmt::format("typedef {} Gain;\nconstexpr i64 kHandedStride = {};\n",
+                     ElementName(graph[to->norm].type.dtype), StagedElements(*to, kStageThreads));
 }
 
 RegionOperand Handed(const Spec& to, int which, Operand::Access access) {
@@ -87,6 +86,18 @@ void AddRowLaunch(const char* entry, const OperandList& operands, RegionCode* co
   launch.tiles = {1, program::TileCount::Per::kRows, 1};
   launch.blocks = {.threads = kStageThreads, .shared_bytes = kTeamScratchBytes};
   launch.operands = operands.operands();
+}
+
+// Nobody hands the first round's rows on: a launch does, once. Its text.
+std::string AddFirstHandOn(const Spec& spec, int64_t sums_of_row, RegionCode* code) {
+  OperandList operands;
+  matmul::AddStageOperands(spec, &operands);
+  operands.Add("kFirstRows", Handed(spec, 0, Operand::Access::kWrite));
+  operands.Add("kFirstSquares", Handed(spec, 1, Operand::Access::kWrite));
+  AddRowLaunch("hand_on", operands, code);
+  code->launches.back().before_rounds = true;
+  return fmt::format("constexpr int kSumsOfRow = {};\n", sums_of_row) + operands.text() +
+         HandOnWords(spec, kStageThreads, 0) + kHandOnKernel;
 }
 
 }  // namespace
@@ -160,22 +171,14 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& product, const Targe
   std::string text = CudaPrelude(target, spec.math);
   text += matmul::OpeningText(graph, spec, staged.by == StagedBy::kNobody ? spec.k : staged.stride);
   text += fmt::format("constexpr i64 kAStride = {};\n", staged.stride);
-  if (schedule.contains("hands_on")) text += HandsOnText(graph, &spec);
+  const bool hands_on = schedule.contains("hands_on");
+  if (hands_on || staged.by == StagedBy::kEarlierRegion) text += kHandedStrideText;
+  if (hands_on) text += HandsOnText(graph, &spec);
   if (staged.by == StagedBy::kNobody) {
     operands.AddNode("kA", spec.x, Operand::Access::kRead);
   } else if (staged.by == StagedBy::kEarlierRegion) {
-    if (!schedule.contains("hands_on")) text += kHandedStrideText;
     text += fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps);
-    if (graph[spec.x].op == ir::Op::kCarry) {  // nobody hands the first round's on
-      OperandList first;
-      matmul::AddStageOperands(spec, &first);
-      first.Add("kFirstRows", Handed(spec, 0, Operand::Access::kWrite));
-      first.Add("kFirstSquares", Handed(spec, 1, Operand::Access::kWrite));
-      AddRowLaunch("hand_on", first, &code);
-      code.launches.back().before_rounds = true;
-      text += fmt::format("constexpr int kSumsOfRow = {};\n", schedule.at("handed"));
-      text += first.text() + HandOnWords(spec, kStageThreads, 0) + kHandOnKernel;
-    }
+    if (graph[spec.x].op == ir::Op::kCarry) text += AddFirstHandOn(spec, schedule.at("handed"), &code);
     operands.Add("kA", Handed(spec, 0, Operand::Access::kRead));
   } else {
     OperandList stage;

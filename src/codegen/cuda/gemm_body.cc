@@ -13,7 +13,6 @@ KERNEL(matmul_stage_rows, team::kThreads, 1, ph_gpu_args) {
 }
 )text";
 
-// Of kTotal columns of a list; for rotary pairs, first halves of heads, one head after the other.
 const char kHandOnKernel[] = R"text(
 KERNEL(hand_on, team::kThreads, 1, ph_gpu_args) {
   LaunchDependents();
@@ -28,6 +27,7 @@ KERNEL(hand_on, team::kThreads, 1, ph_gpu_args) {
 }
 )text";
 
+// Of kTotal columns of a list; for rotary pairs, first halves of heads, one head after the other.
 const char kColumnPlaces[] = R"text(
 struct ColumnPlace {
   int part;

@@ -226,6 +226,22 @@ TEST(Wgmma, WhatIsHandedOnIsTheNormalisedResult) {
   }
 }
 
+// "numbers" where one is wrong, is not there, or stands where none belongs; else "".
+std::string WrongNumbers(const MatmulData& d) {
+  const Reference reference{d};
+  for (int64_t row = 0; row < d.max_rows; ++row) {
+    const std::vector<double> a = row < d.rows ? reference.Multiplicands(row) : std::vector<double>();
+    for (int64_t column = 0; column < d.out.stride; ++column) {
+      const double y = d.out.At(row, column);
+      const bool there = row < d.rows && column < d.out.columns;
+      const Bounded expected = there ? reference.Output(a, row, column) : Bounded{};
+      if (there ? !(std::abs(y - expected.value) <= 2 * expected.error + 1e-6) : !std::isnan(y))
+        return "numbers";
+    }
+  }
+  return "";
+}
+
 struct Mutant {
   const char* from;
   const char* to;
@@ -260,15 +276,7 @@ TEST(Wgmma, BrokenHandingOnIsCaught) {
     for (uint64_t seed = 0; seed < 6 && caught.empty(); ++seed) {
       HandedRun run(broken, 300);
       caught = run.Run(broken, first, second, seed);
-      const Reference reference{run.b};
-      for (int64_t row = 0; row < run.b.rows && caught.empty(); ++row) {
-        const std::vector<double> a = reference.Multiplicands(row);
-        for (int64_t column = 0; column < run.b.out.columns && caught.empty(); ++column) {
-          const Bounded expected = reference.Output(a, row, column);
-          if (!(std::abs(run.b.out.At(row, column) - expected.value) <= 2 * expected.error + 1e-6))
-            caught = "numbers";
-        }
-      }
+      if (caught.empty()) caught = WrongNumbers(run.b);
     }
     EXPECT_NE(caught, "") << mutant.from;
   }
@@ -345,17 +353,7 @@ TEST(Wgmma, BrokenIsCaught) {
     for (uint64_t seed = 0; seed < 6 && caught.empty(); ++seed) {
       MatmulData d(c, g, 100);
       caught = RunCuda(d, unit, broken, {.seed = seed, .more_rows = 3});
-      const Reference reference{d};
-      for (int64_t row = 0; row < d.max_rows && caught.empty(); ++row) {
-        const std::vector<double> a = row < d.rows ? reference.Multiplicands(row) : std::vector<double>();
-        for (int64_t column = 0; column < d.out.stride && caught.empty(); ++column) {
-          const double y = d.out.At(row, column);
-          const bool there = row < d.rows && column < d.out.columns;
-          const Bounded expected = there ? reference.Output(a, row, column) : Bounded{};
-          if (there ? !(std::abs(y - expected.value) <= 2 * expected.error + 1e-6) : !std::isnan(y))
-            caught = "numbers";
-        }
-      }
+      if (caught.empty()) caught = WrongNumbers(d);
     }
     EXPECT_NE(caught, "") << mutant.from;
   }

@@ -65,8 +65,8 @@ INLINE Before StageBefore(const ph_args* args) {
 }
 )text";
 
-constexpr char kNorm[] =
-    R"text(INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
+constexpr char kNorm[] = R"text(
+INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
   VF vectors[kVectors];
   LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
   VF squares = Splat(0);
