@@ -34,7 +34,7 @@ void ExpectNear(const std::vector<double>& expected, const std::vector<float>& a
   double worst = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     const double error = std::abs(expected[i] - actual[i]);
-    worst = error <= worst ? worst : error;  // NaN stays
+    worst = std::max(worst, std::isnan(error) ? HUGE_VAL : error);
   }
   EXPECT_LE(worst, bound) << what;
 }

@@ -24,6 +24,7 @@ using ir::Op;
 constexpr int64_t kRows = 0, kTiles = 1, kWgmma = 2;  // families
 constexpr int64_t kMostGroup = 8;             // heads that a block of rows takes together: its registers
 constexpr int64_t kPositionsOfTile = 64;      // as in flash_body.cc
+constexpr int64_t kRowsOfWarpgroup = 64;      // pairs of a query and a head: a unit
 constexpr int64_t kSharedPerBlock = 1 << 10;  // that the card takes for itself
 
 struct Region {
@@ -78,8 +79,24 @@ Schedule TilesSchedule(int64_t warps, int64_t parts) {
   return {{"family", kTiles}, {"warps", warps}, {"parts", parts}};
 }
 
-Schedule WgmmaSchedule(int64_t warpgroups, int64_t positions, int64_t slots) {
-  return {{"family", kWgmma}, {"groups", warpgroups}, {"positions", positions}, {"slots", slots}};
+// Queries of a block's two warpgroups, in the mean: a whole unit each, or fewer, and then some units are
+// alone.
+Schedule WgmmaSchedule(int64_t positions, int64_t slots, int64_t queries) {
+  return {{"family", kWgmma}, {"positions", positions}, {"slots", slots}, {"queries", queries}};
+}
+int64_t QueriesOfUnit(const Region& region) {
+  return kRowsOfWarpgroup / region.group;
+}
+
+// Where the blocks that are there anyhow leave room on the card, units that see most are alone: a warpgroup
+// whose products wait for nobody else's takes two thirds of the time.
+int64_t QueriesOfBlock(const Region& region, const StepShape& shape) {
+  const int64_t unit = QueriesOfUnit(region);
+  if (shape.rows == 0) return 2 * unit;
+  const int64_t blocks =
+      std::max<int64_t>(1, Multiprocessors(shape) / region.cache.kv_heads);  // of a KV head
+  const int64_t queries = std::max((shape.rows + blocks - 1) / blocks, unit + unit / 4);
+  return std::min(queries, 2 * unit);
 }
 
 std::string Constants(const Region& region) {
@@ -146,25 +163,21 @@ RegionCode GenerateTiles(const Region& region, const Schedule& schedule, RegionL
 
 RegionCode GenerateWgmma(const Region& region, const Schedule& schedule, RegionLaunch launch,
                          std::string text) {
-  const int64_t warpgroups = schedule.at("groups"), positions = schedule.at("positions");
-  const int64_t slots = schedule.at("slots"), rows = warpgroups * 64;
-  CHECK((warpgroups == 1 || warpgroups == 2) && (positions == 64 || positions == 128) && slots >= 4);
+  const int64_t positions = schedule.at("positions"), slots = schedule.at("slots");
+  const int64_t queries = schedule.at("queries"), unit = QueriesOfUnit(region), rows = 2 * kRowsOfWarpgroup;
+  CHECK((positions == 64 || positions == 128) && slots >= 4 && queries >= unit && queries <= 2 * unit);
   const int64_t shared =
       slots * positions * region.head_dim * 2 + rows * (region.head_dim + 8) * 2 + 2 * slots * 8;
-  // One warpgroup, and one that copies, leave room for another block.
-  const bool two = warpgroups == 1 && region.BlocksPerSm(shared) >= 2;
   CHECK(shared <= region.most_shared);
   text += HopperMachine(
       {.fragments = static_cast<int>(positions), .transposed = static_cast<int>(region.head_dim)});
   text += fmt::format(
-      "constexpr int kWarpgroups = {}, kTilePositions = {}, kSlots = {}, kGroup = {}, kBlocksPerSm = {};\n"
-      "constexpr int kMultiplierRegisters = {}, kMoverRegisters = 40;\n",
-      warpgroups, positions, slots, region.group, two ? 2 : 1, two ? 208 : 232);
+      "constexpr int kTilePositions = {}, kSlots = {}, kGroup = {};\nconstexpr bool kSomeAlone = {};\n",
+      positions, slots, region.group, queries < 2 * unit);
   text += kSoftmaxWords;
   text += kWgmmaBody;
-  launch.tiles = {
-      .count = region.cache.kv_heads, .per = program::TileCount::Per::kRows, .block = rows / region.group};
-  launch.blocks = {.threads = static_cast<int>(rows * 2 + 128), .shared_bytes = shared};
+  launch.tiles = {.count = region.cache.kv_heads, .per = program::TileCount::Per::kRows, .block = queries};
+  launch.blocks = {.threads = 3 * 128, .shared_bytes = shared};
   RegionCode code;
   code.source = std::move(text);
   code.launches.push_back(std::move(launch));
@@ -193,7 +206,7 @@ Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& ta
   const Region region(graph, id, target);
   if (shape.rows == 1) return RowsSchedule(8, 16, 256);
   if (region.CanWgmma(target)) {
-    return shape.rows > 0 && shape.rows <= 256 ? WgmmaSchedule(1, 128, 4) : WgmmaSchedule(2, 64, 8);
+    return WgmmaSchedule(64, 8, QueriesOfBlock(region, shape));
   }
   if (region.CanTile()) {
     // Few rows: more blocks, and positions side by side, since there is less to wait for. Many: keys and
@@ -216,12 +229,15 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
         for (const int64_t least : {128, 256}) add(RowsSchedule(warps, splits, least));
       }
     }
-  } else if (Region(graph, id, target).CanTile()) {
-    if (Region(graph, id, target).CanWgmma(target)) {
-      for (const auto& [groups, positions, slots] : {std::tuple{1, 64, 5}, {2, 64, 8}, {2, 128, 5}})
-        add(WgmmaSchedule(groups, positions, slots));
-      return candidates;  // the others take twice as long
-    }
+    return candidates;
+  }
+  const Region region(graph, id, target);
+  if (region.CanWgmma(target)) {  // the others take twice as long
+    const int64_t unit = QueriesOfUnit(region);
+    add(WgmmaSchedule(64, 8, 2 * unit));
+    add(WgmmaSchedule(64, 8, unit + unit / 2));
+    add(WgmmaSchedule(128, 5, 2 * unit));
+  } else if (region.CanTile()) {
     for (const auto& [warps, parts] : {std::pair{2, 2}, {4, 1}, {4, 2}, {8, 1}})
       add(TilesSchedule(warps, parts));
   }

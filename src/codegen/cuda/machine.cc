@@ -283,4 +283,8 @@ int64_t MostSharedBytes(const Target& target) {
   }
 }
 
+int64_t Multiprocessors(const StepShape& shape) {
+  return shape.threads > 0 ? shape.threads : kUsualMultiprocessors;
+}
+
 }  // namespace preheat::codegen::cuda

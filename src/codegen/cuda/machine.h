@@ -23,5 +23,8 @@ std::string_view CudaMachine();
 
 // The most shared memory that a block may have on this target.
 int64_t MostSharedBytes(const Target& target);
+inline constexpr int64_t kUsualMultiprocessors = 132;  // of an H100 or H200
+// Of the card that is to run the step; where it is not known, of a usual one.
+int64_t Multiprocessors(const StepShape& shape);
 
 }  // namespace preheat::codegen::cuda

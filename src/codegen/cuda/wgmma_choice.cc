@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "codegen/cuda/machine.h"
 #include "codegen/cuda/wgmma.h"
 
 namespace preheat::codegen::cuda {
@@ -14,9 +15,8 @@ namespace {
 
 using matmul::Epilogue;
 
-constexpr int64_t kUsualMultiprocessors = 132;  // of an H100 or H200
-constexpr int64_t kUsualRows = 512;             // of a program of any length: a piece of a long prompt
-constexpr int64_t kRingBytes = 232448 - 2560;   // of a block's shared memory, barriers and rows' scales aside
+constexpr int64_t kUsualRows = 512;            // of a program of any length: a piece of a long prompt
+constexpr int64_t kRingBytes = 232448 - 2560;  // of a block's shared memory, barriers and rows' scales aside
 constexpr int64_t kMostWSlots = 16, kMostXSlots = 12;
 
 // Where it is not known: clusters of 1, 2, 3, 4 blocks that an H200 has resident at once, one block a
@@ -135,7 +135,7 @@ bool Complete(const WgmmaRegion& region, const Card& card, WgmmaNumbers* n) {
 
 std::vector<WgmmaNumbers> WgmmaChoices(const WgmmaRegion& region, const StepShape& shape, size_t most) {
   const Card card = {.rows = shape.rows > 0 ? shape.rows : kUsualRows,
-                     .multiprocessors = shape.threads > 0 ? shape.threads : kUsualMultiprocessors,
+                     .multiprocessors = Multiprocessors(shape),
                      .resident = shape.resident_clusters};
   std::vector<std::pair<double, WgmmaNumbers>> choices;
   for (const int64_t rows : {128, 256, 64}) {
