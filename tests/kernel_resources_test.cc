@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "checkpoint/synth.h"
 #include "compile/compiler.h"
+#include "sys/code_image.h"
 #include "toolchain/nvrtc.h"
 
 namespace preheat::testing {
@@ -44,8 +45,8 @@ TEST_P(KernelResources, NoKernelOfA3bModelSpills) {
     const std::string name = kernel.step + " " + kernel.region + "." + kernel.kernel.entry;
     EXPECT_GT(kernel.kernel.registers, 0) << name;
     seen.insert(kernel.step + " " + kernel.region);
-    // Kernels of warpgroups with roles share their registers out anew when they begin: what must be kept from before is
-    // spilled once, outside of all loops.
+    // Kernels of warpgroups with roles share their registers out anew when they begin: what must be kept from
+    // before is spilled once, outside of all loops.
     constexpr int64_t kBeforeRoles = 96;
     const bool has_roles = GetParam() == std::string_view("sm_90a") && kernel.step != "decode";
     EXPECT_LE(kernel.kernel.spill_bytes, has_roles ? kBeforeRoles : 0)
@@ -56,6 +57,47 @@ TEST_P(KernelResources, NoKernelOfA3bModelSpills) {
     for (const char* region : {"qkv", "attention", "attention_output", "gate_up", "down", "head"}) {
       EXPECT_TRUE(seen.contains(step.Name() + " " + region)) << step.Name() << " " << region;
     }
+  }
+}
+
+// A card that comes later may have less shared memory than one of its PTX's own capability, and has none of
+// its architecture's own instructions.
+TEST(Ptx, OfA3bModelAsksForNoMoreThanEveryCardHas) {
+  std::unique_ptr<toolchain::Nvrtc> nvrtc;
+  try {
+    nvrtc = std::make_unique<toolchain::Nvrtc>(toolchain::Nvrtc::Find());
+  } catch (const base::Error& error) {
+    GTEST_SKIP() << "[SKIP] " << error.message();
+  }
+  constexpr int64_t kLeastShared = 99 << 10;
+  const checkpoint::ModelConfig config = checkpoint::SynthShape("llama-3.2-3b");
+  for (const std::string target : {"compute_80", "compute_90", "compute_100", "compute_120"}) {
+    store::Store store = store::Store::InMemory();
+    compile::Compiler compiler(store, {.config = config,
+                                       .family = {.config_hash = checkpoint::ConfigHash(config),
+                                                  .weight_dtype = "bfloat16",
+                                                  .dtype = "bfloat16",
+                                                  .mode = "default",
+                                                  .target = target},
+                                       .compiler = nvrtc.get()});
+    const std::vector<StepSpec> steps = {StepSpec::Decode(), StepSpec::Bucket(1024), StepSpec::AnyLength()};
+    for (const program::Program& program : compiler.Compile(steps)) {
+      for (const program::Segment& segment : program.segments) {
+        for (const program::Launch& launch : segment.launches) {
+          EXPECT_LE(launch.blocks.shared_bytes, kLeastShared)
+              << target << " " << program.name << " " << launch.region;
+          EXPECT_EQ(launch.blocks.cluster, 0) << launch.region;
+          EXPECT_TRUE(launch.tensor_maps.empty()) << launch.region;
+        }
+      }
+      for (const std::string& hash : program::CodeHashes(program)) {
+        const auto code = store.Get(store::EntryKind::kCode, hash);
+        const sys::CodeImageView image = sys::ParseCodeImage(code->span());
+        const std::string_view text(reinterpret_cast<const char*>(image.body.data()), image.body.size());
+        EXPECT_NE(text.find("\n.target sm_" + target.substr(8) + "\n"), std::string_view::npos) << target;
+      }
+    }
+    EXPECT_TRUE(compiler.report().resources.empty());
   }
 }
 

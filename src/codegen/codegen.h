@@ -21,10 +21,11 @@ namespace preheat::codegen {
 
 // What a target offers. Names are those that `preheat devices` shows.
 struct Target {
-  std::string name;       // "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "sm_80", "sm_90a", ...
+  std::string name;  // "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "sm_80", "sm_90a", "compute_90", ...
   int vector_bytes = 32;  // 32 or 64; of a CPU
   bool bf16_dot = false;  // multiplies pairs of bf16: vdpbf16ps, or tensor cores
   int sm = 0;             // compute capability times 10 of an NVIDIA GPU; 0: a CPU
+  bool ptx = false;       // for cards of that capability and all later ones, by their driver's compiler
 
   bool IsCuda() const { return sm != 0; }
 };

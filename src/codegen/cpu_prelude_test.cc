@@ -274,6 +274,17 @@ TEST(Target, NamesAreParsedAndOthersNamed) {
   }
 }
 
+TEST(Target, VirtualArchitecturesAreCardsWithoutTheFeaturesOfOne) {
+  for (const int capability : {80, 90, 100, 120}) {
+    const Target target = ParseTarget("compute_" + std::to_string(capability));
+    EXPECT_TRUE(target.ptx && target.IsCuda() && target.bf16_dot);
+    EXPECT_EQ(target.sm, capability);
+  }
+  EXPECT_FALSE(ParseTarget("sm_90a").ptx);
+  EXPECT_THROW(ParseTarget("compute_90a"), base::Error);
+  EXPECT_THROW(ParseTarget("compute_86"), base::Error);
+}
+
 ir::Type CacheType(DType dtype, int64_t kv_heads, int64_t head_dim) {
   return {dtype, {ir::Dim::Of(2), ir::Dim::Past(), ir::Dim::Of(kv_heads), ir::Dim::Of(head_dim)}};
 }

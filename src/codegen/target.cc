@@ -22,6 +22,10 @@ const std::vector<Target>& Targets() {
       {.name = "sm_90a", .bf16_dot = true, .sm = 90},
       {.name = "sm_100", .bf16_dot = true, .sm = 100},
       {.name = "sm_120", .bf16_dot = true, .sm = 120},
+      {.name = "compute_80", .bf16_dot = true, .sm = 80, .ptx = true},
+      {.name = "compute_90", .bf16_dot = true, .sm = 90, .ptx = true},
+      {.name = "compute_100", .bf16_dot = true, .sm = 100, .ptx = true},
+      {.name = "compute_120", .bf16_dot = true, .sm = 120, .ptx = true},
   };
   return targets;
 }

@@ -1,6 +1,8 @@
 #include "compile/compiler.h"
 
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -25,6 +27,15 @@ constexpr int64_t kSplitBlock = 256;
 // bf16 products where the request and the processor have them; else everything is fp32.
 passes::Math MathFor(tensor::DType dtype, const codegen::Target& target) {
   return dtype == tensor::DType::kBf16 && target.bf16_dot ? passes::Math::kBf16 : passes::Math::kF32;
+}
+
+// The kernels of one region's code that the program launches.
+std::set<std::string> EntriesOf(const program::Program& program, const RegionUnit& unit) {
+  std::set<std::string> entries;
+  for (const RegionUnit::Place& place : unit.launches) {
+    entries.insert(program.segments[place.segment].launches[place.launch].entry);
+  }
+  return entries;
 }
 
 }  // namespace
@@ -197,6 +208,9 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       for (RegionResources& kernel : ResourcesOf(draft, unit, hashes[source])) {
         draft.dump->Resources(kernel);
         report_.resources.push_back(std::move(kernel));
+      }
+      if (target_.ptx) {
+        for (const std::string& entry : EntriesOf(program, unit)) draft.dump->UnknownResources(unit, entry);
       }
       ++source;
     }

@@ -42,6 +42,14 @@ void Dump::Resources(const RegionResources& kernel) {
   sys::WriteFileAtomic(folder_ + "/resources.txt", resources_);
 }
 
+void Dump::UnknownResources(const RegionUnit& unit, const std::string& entry) {
+  if (!enabled()) return;
+  resources_ +=
+      fmt::format("{}.{} {}: PTX: registers and spills are not known before a card's driver compiles it\n",
+                  unit.region, unit.node, entry);
+  sys::WriteFileAtomic(folder_ + "/resources.txt", resources_);
+}
+
 void Dump::Program(const program::Program& program) {
   if (enabled()) sys::WriteFileAtomic(folder_ + "/program.json", program::ToJson(program) + "\n");
 }

@@ -27,6 +27,8 @@ class Dump {
   void Units(const std::vector<RegionUnit>& units);
   void Schedule(const std::string& region, const std::string& schedule, const std::string& reason);
   void Resources(const RegionResources& kernel);
+  // Of a kernel that is PTX: what it takes of a card, the card's driver decides.
+  void UnknownResources(const RegionUnit& unit, const std::string& entry);
   void Program(const program::Program& program);
 
  private:

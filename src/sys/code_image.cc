@@ -47,6 +47,10 @@ std::string_view TakeText(std::span<const std::byte>& rest, size_t size) {
 
 }  // namespace
 
+bool IsPtxTarget(std::string_view target) {
+  return target.starts_with("compute_");
+}
+
 std::vector<std::byte> SerializeCodeImage(const CodeImage& image) {
   std::vector<std::byte> out;
   AppendText(out, std::string_view(kMagic.data(), kMagic.size()));

@@ -1,6 +1,8 @@
 // A code image: machine code for one target as plain bytes, without an operating system's file format.
 // The toolchain makes it from a compiler's object file; the device copies its body into executable memory.
 // The body needs no loader: it has no relocations left, imports nothing, writes to nothing of its own.
+// For a card the body is what its driver loads: a cubin, or where the target is one of PTX, that text and a
+// NUL; offsets are 0.
 //
 // Format (little-endian):
 //   0   8  magic "PHCODE\0\1"; the last byte is the version
@@ -47,6 +49,10 @@ struct CodeImageView {
   std::vector<Entry> entries;
   std::span<const std::byte> body;
 };
+
+// "compute_90" and the like: PTX for cards of that compute capability and later ones, which their driver has
+// to compile. All other targets are machine code.
+bool IsPtxTarget(std::string_view target);
 
 std::vector<std::byte> SerializeCodeImage(const CodeImage& image);
 

@@ -46,10 +46,12 @@ struct Nvrtc::Functions {
   int (*log)(Program program, char* text);
   int (*cubin_size)(Program program, size_t* size);
   int (*cubin)(Program program, char* bytes);
+  int (*ptx_size)(Program program, size_t* size);
+  int (*ptx)(Program program, char* text);
 };
 
 bool IsNvrtcTarget(std::string_view target) {
-  return target.starts_with("sm_");
+  return target.starts_with("sm_") || sys::IsPtxTarget(target);
 }
 
 // ptxas info    : Compiling entry function 'matmul' for 'sm_90a'
@@ -78,6 +80,17 @@ std::vector<KernelResources> ParseResources(std::string_view report) {
   return kernels;
 }
 
+// .visible .entry matmul(
+std::vector<std::string> PtxEntries(std::string_view ptx) {
+  constexpr std::string_view kEntry = "\n.visible .entry ";
+  std::vector<std::string> names;
+  for (size_t at = 0; (at = ptx.find(kEntry, at)) != std::string_view::npos;) {
+    at += kEntry.size();
+    names.emplace_back(ptx.substr(at, ptx.find_first_of("( \n", at) - at));
+  }
+  return names;
+}
+
 Nvrtc::Nvrtc(sys::DynamicLibrary library, std::shared_ptr<const Functions> functions, int major, int minor)
     : library_(std::move(library)), functions_(std::move(functions)), major_(major), minor_(minor) {}
 
@@ -97,6 +110,8 @@ Nvrtc Nvrtc::Find() {
   find(functions->log, "nvrtcGetProgramLog");
   find(functions->cubin_size, "nvrtcGetCUBINSize");
   find(functions->cubin, "nvrtcGetCUBIN");
+  find(functions->ptx_size, "nvrtcGetPTXSize");
+  find(functions->ptx, "nvrtcGetPTX");
   int major = 0, minor = 0;
   if (functions->version != nullptr) functions->version(&major, &minor);
   if (!find.found_all() || major < kOldestMajor) {
@@ -116,8 +131,8 @@ std::string Nvrtc::FlagsText(std::string_view target) const {
   if (!IsNvrtcTarget(target)) throw MakeError(ErrorKind::kInvalidArgument, "{}: no target of NVRTC", target);
   // Its own cache on disk, since 12.9, gives code without a report; and we have a store.
   const bool caches = major_ > 12 || (major_ == 12 && minor_ >= 9);
-  return fmt::format("--gpu-architecture={} -std=c++17 -default-device --ptxas-options=-v{}", target,
-                     caches ? " --no-cache" : "");
+  return fmt::format("--gpu-architecture={} -std=c++17 -default-device{}{}", target,
+                     sys::IsPtxTarget(target) ? "" : " --ptxas-options=-v", caches ? " --no-cache" : "");
 }
 
 CompiledUnit Nvrtc::CompileOne(const Unit& unit, const CompileOptions& options) const {
@@ -152,14 +167,21 @@ CompiledUnit Nvrtc::CompileOne(const Unit& unit, const CompileOptions& options) 
     log.resize(std::min(log.find('\0'), size));
   }
   check(result);
-  check(call.cubin_size(owned.program, &size));
-  if (size == 0) fail("it made no machine code: the target is unknown to it");
   sys::CodeImage image;
   image.target = unit.target;
+  const bool ptx = sys::IsPtxTarget(unit.target);
+  check((ptx ? call.ptx_size : call.cubin_size)(owned.program, &size));
+  if (size == 0) fail("it made no machine code: the target is unknown to it");
   image.body.resize(size);
-  check(call.cubin(owned.program, reinterpret_cast<char*>(image.body.data())));
-  for (const KernelResources& kernel : ParseResources(log)) image.entries.push_back({kernel.entry, 0});
-  if (image.entries.empty()) fail("its report names no kernel");
+  char* const body = reinterpret_cast<char*>(image.body.data());
+  check((ptx ? call.ptx : call.cubin)(owned.program, body));
+  if (ptx) {
+    if (body[size - 1] != '\0') fail("its PTX has no end");  // which the driver reads up to
+    for (std::string& name : PtxEntries({body, size - 1})) image.entries.push_back({std::move(name), 0});
+  } else {
+    for (const KernelResources& kernel : ParseResources(log)) image.entries.push_back({kernel.entry, 0});
+  }
+  if (image.entries.empty()) fail(ptx ? "its PTX has no kernel" : "its report names no kernel");
   std::ranges::sort(image.entries, {}, &sys::CodeEntry::name);
   return {unit.name, sys::SerializeCodeImage(image), sys::MonotonicSeconds() - start, log};
 }

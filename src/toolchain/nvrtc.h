@@ -1,5 +1,6 @@
-// NVIDIA's run-time compiler as a Compiler: CUDA C++ text in, a cubin for one architecture out. It needs no
-// GPU, so that any machine can compile for any card.
+// NVIDIA's run-time compiler as a Compiler: CUDA C++ text in, a cubin for one architecture out, or where the
+// target is one of PTX (sys/code_image.h), that. It needs no GPU, so that any machine can compile for any
+// card.
 //
 // The library is opened at run time, from the first place that has it: $PREHEAT_NVRTC (the file), or where
 // cuda_library.h looks. Its interface is that of NVRTC's manual; the few functions used have been the same
@@ -17,10 +18,11 @@
 
 namespace preheat::toolchain {
 
-// "sm_90a" and the like.
+// "sm_90a", "compute_90" and the like.
 bool IsNvrtcTarget(std::string_view target);
 
-// What a kernel needs of a multiprocessor, as the assembler reports it.
+// What a kernel needs of a multiprocessor, as the assembler reports it: of PTX it is not known before a
+// card's driver compiles it, and there is no report.
 struct KernelResources {
   std::string entry;
   int registers = 0;
@@ -30,6 +32,8 @@ struct KernelResources {
 };
 // From CompiledUnit::report.
 std::vector<KernelResources> ParseResources(std::string_view report);
+// The names of the kernels that a PTX text defines, in its order.
+std::vector<std::string> PtxEntries(std::string_view ptx);
 
 class Nvrtc final : public Compiler {
  public:

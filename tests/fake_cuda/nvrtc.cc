@@ -1,10 +1,12 @@
 // An NVRTC that makes no machine code: a "cubin" that the fake driver beside it takes, and the report of
-// kernels that a real one gives. With it artifacts for cards are built where no CUDA toolkit is.
+// kernels that a real one gives; for a virtual architecture PTX of kernels that do nothing, and no report.
+// With it artifacts for cards are built where no CUDA toolkit is.
 //
 // $FAKE_NVRTC_SPILL_BYTES: what its report says that every kernel spills.
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -15,13 +17,31 @@ struct Program {
 };
 
 // The names behind the words that begin kernels (codegen/cuda/machine.cc), but for the words' definition.
-std::string Report(const Program& program) {
-  const char* spilled = std::getenv("FAKE_NVRTC_SPILL_BYTES");
-  std::string log;
+std::vector<std::string> KernelsOf(const Program& program) {
+  std::vector<std::string> names;
   const std::string begin = "\nKERNEL(";
   for (size_t at = 0; (at = program.source.find(begin, at)) != std::string::npos;) {
     at += begin.size();
-    const std::string name = program.source.substr(at, program.source.find(',', at) - at);
+    names.push_back(program.source.substr(at, program.source.find(',', at) - at));
+  }
+  return names;
+}
+
+bool MakesPtx(const Program& program) {
+  return program.target.starts_with("compute_");
+}
+
+std::string Ptx(const Program& program) {
+  std::string text =
+      ".version 9.0\n.target sm_" + program.target.substr(std::strlen("compute_")) + "\n.address_size 64\n";
+  for (const std::string& name : KernelsOf(program)) text += "\n.visible .entry " + name + "(\n)\n{ ret; }\n";
+  return text;
+}
+
+std::string Report(const Program& program) {
+  const char* spilled = std::getenv("FAKE_NVRTC_SPILL_BYTES");
+  std::string log;
+  for (const std::string& name : KernelsOf(program)) {
     log += "ptxas info    : Compiling entry function '" + name + "' for '" + program.target + "'\n";
     log += "ptxas info    : Function properties for " + name + "\n    0 bytes stack frame, " +
            (spilled == nullptr ? "0" : spilled) + " bytes spill stores, 0 bytes spill loads\n";
@@ -62,7 +82,7 @@ int nvrtcCompileProgram(void* handle, int count, const char* const* options) {
     const std::string option = options[i];
     if (option.starts_with(architecture)) program.target = option.substr(architecture.size());
   }
-  program.log = Report(program);
+  if (!MakesPtx(program)) program.log = Report(program);
   return 0;
 }
 int nvrtcGetProgramLogSize(void* program, size_t* size) {
@@ -73,12 +93,22 @@ int nvrtcGetProgramLog(void* program, char* text) {
   Give(static_cast<Program*>(program)->log, text);
   return 0;
 }
-int nvrtcGetCUBINSize(void* program, size_t* size) {
-  *size = static_cast<Program*>(program)->target.size() + 1;
+// As the real one: no cubin for a virtual architecture.
+int nvrtcGetCUBINSize(void* handle, size_t* size) {
+  const auto& program = *static_cast<Program*>(handle);
+  *size = MakesPtx(program) ? 0 : program.target.size() + 1;
   return 0;
 }
 int nvrtcGetCUBIN(void* program, char* bytes) {
   Give(static_cast<Program*>(program)->target, bytes);
+  return 0;
+}
+int nvrtcGetPTXSize(void* program, size_t* size) {
+  *size = Ptx(*static_cast<Program*>(program)).size() + 1;
+  return 0;
+}
+int nvrtcGetPTX(void* program, char* text) {
+  Give(Ptx(*static_cast<Program*>(program)), text);
   return 0;
 }
 

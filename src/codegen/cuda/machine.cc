@@ -270,8 +270,11 @@ std::string_view CudaMachine() {
   return kMachine;
 }
 
-// CUDA C++ Programming Guide, compute capabilities: shared memory of a thread block.
+// CUDA C++ Programming Guide, compute capabilities: shared memory of a thread block. Cards that come later
+// may have as little as the least of those that are there.
 int64_t MostSharedBytes(const Target& target) {
+  constexpr int64_t kLeast = 99 << 10;
+  if (target.ptx) return kLeast;
   switch (target.sm) {
     case 80:
       return 163 << 10;
@@ -279,7 +282,7 @@ int64_t MostSharedBytes(const Target& target) {
     case 100:
       return 227 << 10;
     default:
-      return 99 << 10;
+      return kLeast;
   }
 }
 

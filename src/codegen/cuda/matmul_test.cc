@@ -361,7 +361,8 @@ TEST(Wgmma, BrokenIsCaught) {
 
 TEST(CudaGemv, EverySchedulesMemoryIsThereOnEveryCard) {
   constexpr StepShape kDecode{.rows = 1};
-  for (const char* name : {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"}) {
+  for (const char* name : {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", "compute_80",
+                           "compute_90", "compute_100", "compute_120"}) {
     const Target target = ParseTarget(name);
     for (const bool bf16 : {true, false}) {
       for (const int64_t k : {2048, 14336, 28672}) {
