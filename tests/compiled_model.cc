@@ -19,7 +19,8 @@ bool IsCuda(const std::string& target) {
 std::unique_ptr<device::Device> OpenDevice(const CompiledModelOptions& options) {
   if (!IsCuda(options.target))
     return std::make_unique<device::CpuDevice>(device::ThreadPoolOptions{.threads = options.threads});
-  TheHostCard().capability = codegen::ParseTarget(options.target).sm;
+  TheHostCard().capability =
+      options.capability != 0 ? options.capability : codegen::ParseTarget(options.target).sm;
   return OpenCard();
 }
 
@@ -78,7 +79,12 @@ CompiledModel::CompiledModel(const checkpoint::Checkpoint& checkpoint, store::St
 }
 
 std::vector<std::string> RunnableTargets() {
-  if (RealCard() != nullptr) return device::Open(RealCard())->Targets();
+  if (RealCard() != nullptr) {
+    const std::unique_ptr<device::Device> card = device::Open(RealCard());
+    std::vector<std::string> targets = card->Targets();
+    for (std::string& target : card->PtxTargets()) targets.push_back(std::move(target));
+    return targets;
+  }
   return sys::SupportedCpuTargets(sys::ThisCpu().features);
 }
 

@@ -24,6 +24,7 @@ struct CompiledModelOptions {
   std::map<std::string, codegen::Schedule> schedules;  // as compile::CompilerOptions::schedules
   int64_t capacity = 512;
   int threads = 2;
+  int capability = 0;  // of a card that is this machine, times 10; 0: the target's
 };
 
 class CompiledModel {
@@ -51,7 +52,8 @@ class CompiledModel {
 };
 
 // The targets whose code this machine's processor runs, or, where $PREHEAT_TEST_CARD names a device (cuda:0),
-// that card. Without it, models for CUDA targets run on a card that is this machine (host_cuda.h).
+// that card: the best machine code first, PTX last. Without it, models for CUDA targets run on a card that is
+// this machine (host_cuda.h).
 std::vector<std::string> RunnableTargets();
 
 }  // namespace preheat::testing

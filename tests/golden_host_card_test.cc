@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Subject{"bias_bf16", "sm_90a"}, Subject{"gqa3_24_8_bf16", "sm_90a"},
                       Subject{"gqa4_hd128_untied_bf16", "sm_90a"}, Subject{"hd_wide_fp16", "sm_90a"},
                       Subject{"mha_tied_fp32", "sm_90a"}, Subject{"gqa3_24_8_bf16", "sm_80"},
-                      Subject{"mha_tied_fp32", "sm_80"}),
+                      Subject{"mha_tied_fp32", "sm_80"}, Subject{"gqa3_24_8_bf16", "compute_90"}),
     SubjectName);
 
 }  // namespace

@@ -110,6 +110,8 @@ cuda::Result LaunchKernelEx(const cuda::LaunchConfig* config, cuda::Function fun
                              .params = {args, args + kernel.bounds->params_bytes}};
   for (unsigned i = 0; i < config->attribute_count; ++i) {
     const cuda::LaunchAttribute& attribute = config->attributes[i];
+    if (attribute.id == cuda::LaunchAttribute::kProgrammaticSerialization)
+      Count(&HostCardUse::overlapping_launches, 1);
     if (attribute.id != cuda::LaunchAttribute::kClusterDimension) continue;
     recorded.launch.cluster = static_cast<int>(attribute.value.cluster[0]);
   }
@@ -149,6 +151,12 @@ cuda::Result ModuleLoadData(cuda::Module* module, const void* image) {
   Count(&HostCardUse::modules, 1);
   *module = reinterpret_cast<cuda::Module>(loaded.release());
   return cuda::kSuccess;
+}
+
+// Kernels are the host's whatever the target, so that PTX of a test is loaded as machine code is.
+cuda::Result ModuleLoadDataEx(cuda::Module* module, const void* image, unsigned, const cuda::JitOption*,
+                              void**) {
+  return ModuleLoadData(module, image);
 }
 
 cuda::Result ModuleGetFunction(cuda::Function* function, cuda::Module module, const char* name) {
@@ -289,6 +297,7 @@ cuda::Driver MakeDriver() {
   d.EventRecord = [](cuda::Event, cuda::Stream) { return cuda::kSuccess; };
   d.EventSynchronize = [](cuda::Event) { return Alive(); };
   d.ModuleLoadData = ModuleLoadData;
+  d.ModuleLoadDataEx = ModuleLoadDataEx;
   d.ModuleUnload = [](cuda::Module module) {
     Count(&HostCardUse::modules, -1);
     delete reinterpret_cast<LoadedModule*>(module);
@@ -381,6 +390,7 @@ std::vector<toolchain::CompiledUnit> HostCudaCompiler::Compile(
     image.body.resize(sizeof(header) + bytes.size());
     std::memcpy(image.body.data(), &header, sizeof(header));
     std::memcpy(image.body.data() + sizeof(header), bytes.data(), bytes.size());
+    if (sys::IsPtxTarget(unit.target)) image.body.push_back(std::byte{0});  // as a text ends
     for (const std::string& name : compiled.KernelNames()) image.entries.push_back({name, 0});
     return toolchain::CompiledUnit{unit.name, sys::SerializeCodeImage(image)};
   });

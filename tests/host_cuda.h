@@ -34,7 +34,8 @@ struct HostCardUse {
   int64_t host_allocations = 0;
   int64_t modules = 0;
   int64_t recordings = 0;
-  int64_t all_allocations = 0;  // ever, those given back too
+  int64_t all_allocations = 0;       // ever, those given back too
+  int64_t overlapping_launches = 0;  // ever, of those that may start before others have ended
   int64_t launches = 0;
 
   bool operator==(const HostCardUse&) const = default;

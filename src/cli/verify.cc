@@ -17,7 +17,9 @@
 #include "cli/options.h"
 #include "device/open.h"
 #include "hub/hub.h"
+#include "preload/metadata.h"
 #include "program/program.h"
+#include "sys/code_image.h"
 
 namespace preheat::cli {
 namespace {
@@ -40,11 +42,18 @@ const char* VerdictName(Verdict verdict) {
 struct Finding {
   std::string entry;  // "decode (x86-64-v3, profile default)"
   Verdict verdict = Verdict::kUsable;
-  std::string factor;  // what stands in the way; empty: nothing
+  std::string factor;  // what stands in the way, or is to be known of what is usable; empty: nothing
 };
 
+// What is to be known of PTX that runs on this machine's card.
+std::string PtxText(const device::RunnableTargets& mine) {
+  std::string text = "target: PTX, which this card's driver compiles when it is loaded";
+  if (mine.machine_code.empty()) return text;
+  return text + fmt::format(", where there is no machine code for {}", fmt::join(mine.machine_code, " or "));
+}
+
 Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry& entry,
-                     const std::vector<std::string>& mine,
+                     const device::RunnableTargets& mine,
                      const std::optional<checkpoint::Checkpoint>& checkpoint) {
   const std::string target = entry.Part("target");
   Finding finding = {
@@ -54,9 +63,13 @@ Finding JudgeProgram(artifact::Artifact& artifact, const artifact::ManifestEntry
     finding.verdict = verdict;
     finding.factor = std::move(factor);
   };
-  if (std::find(mine.begin(), mine.end(), target) == mine.end()) {
+  if (std::ranges::find(mine.ptx, target) != mine.ptx.end()) {
+    judge(Verdict::kUsable, PtxText(mine));
+  } else if (std::ranges::find(mine.machine_code, target) == mine.machine_code.end()) {
+    const std::vector<std::string>& runs = sys::IsPtxTarget(target) ? mine.ptx : mine.machine_code;
     judge(Verdict::kUnusable,
-          fmt::format("target: needs {}, this machine runs {}", target, fmt::join(mine, ", ")));
+          fmt::format("target: needs {}, this machine runs {}", target,
+                      runs.empty() ? "nothing of that kind" : fmt::format("{}", fmt::join(runs, ", "))));
   }
   if (entry.Part("abi") != std::to_string(PH_ABI_VERSION)) {
     judge(Verdict::kNeedsCompiling,
@@ -102,7 +115,10 @@ int VerifyCommand(const Words& words) {
   artifact::Artifact artifact = artifact::Artifact::Open(path);
   std::optional<checkpoint::Checkpoint> checkpoint;
   if (!model_id.empty()) checkpoint = checkpoint::Checkpoint::Open(hub::ResolveModel(model_id));
-  const std::vector<std::string> mine = device::TargetsOf(options.device);
+  const auto has_ptx = [&](const std::vector<std::string>& targets) {
+    return preload::HaveOneInCommon(artifact.manifest().purpose.targets, targets);
+  };
+  const device::RunnableTargets mine = device::TargetsOf(options.device, {.has_ptx = has_ptx});
   std::vector<Finding> findings;
   for (const artifact::ManifestEntry& entry : artifact.manifest().entries) {
     if (entry.kind == store::EntryKind::kProgram)

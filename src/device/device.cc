@@ -22,12 +22,18 @@ void Device::WaitForRing(uint32_t) {
   CHECK(false);
 }
 
+std::string PtxAdvice(std::string_view target) {
+  return fmt::format("an artifact built with --targets {}: PTX, which the card's driver compiles", target);
+}
+
 std::vector<std::string> TargetsOrThrow(const Device& device) {
   std::vector<std::string> targets = device.Targets();
   if (targets.empty()) {
+    const std::vector<std::string> ptx = device.PtxTargets();
     throw base::MakeError(base::ErrorKind::kIncompatible,
-                          "{} ({}): it runs none of the targets that preheat compiles for: {} is needed",
-                          device.name(), device.id(), device.Needs());
+                          "{} ({}): it runs none of the targets that preheat compiles for: {} is needed{}",
+                          device.name(), device.id(), device.Needs(),
+                          ptx.empty() ? "" : fmt::format(", or {}", PtxAdvice(ptx.front())));
   }
   return targets;
 }

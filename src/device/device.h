@@ -146,7 +146,10 @@ class Device {
   virtual std::string name() const = 0;     // the processor's own name
   virtual std::string model() const = 0;    // what schedules are measured for, and shared by: its model
   virtual std::string Needs() const = 0;    // what a device of this kind needs to run any of our targets
-  virtual std::vector<std::string> Targets() const = 0;  // code that runs here, best first
+  virtual std::vector<std::string> Targets() const = 0;  // machine code that runs here, best first
+  // PTX that runs here once the driver has compiled it, which LoadCode has it do and tells on stderr; best
+  // first. None where devices take machine code alone.
+  virtual std::vector<std::string> PtxTargets() const { return {}; }
   virtual int64_t memory_bytes() const = 0;
   virtual int64_t cache_bytes() const = 0;  // of the last cache before memory
   virtual int threads() const = 0;
@@ -202,7 +205,10 @@ class Device {
   virtual void WaitForRing(uint32_t count);
 };
 
-// Its targets. Throws kIncompatible, saying what it needs, where it runs none of ours.
+// What a user may do where a card lacks machine code, in words, for a message: `target` is one of PtxTargets.
+std::string PtxAdvice(std::string_view target);
+
+// Its targets of machine code. Throws kIncompatible, saying what it needs, where it runs none of ours.
 std::vector<std::string> TargetsOrThrow(const Device& device);
 
 }  // namespace preheat::device

@@ -30,25 +30,32 @@ struct Card {
   int ordinal;
 };
 
-// The first that runs a target of ours.
-std::optional<Card> FirstUsableCard() {
+// The first that runs machine code of ours, else PTX that is at hand.
+std::optional<Card> FirstUsableCard(const OpenOptions& options) {
   const cuda::Driver* const driver = cuda::FindDriver();
   if (driver == nullptr) return std::nullopt;
   const std::vector<CudaInfo> cards = ListCudaDevices(*driver);
   for (const CudaInfo& card : cards) {
     if (!CudaTargets(card.capability).empty()) return Card{*driver, card.ordinal};
   }
+  for (const CudaInfo& card : cards) {
+    const std::vector<std::string> ptx = CudaPtxTargets(card.capability);
+    if (!ptx.empty() && options.has_ptx && options.has_ptx(ptx)) return Card{*driver, card.ordinal};
+  }
   if (!cards.empty()) {
-    base::Warn("no card is used: {} has compute capability {}, and {} is needed", cards.front().name,
-               CapabilityText(cards.front().capability), kCudaNeeds);
+    const int capability = cards.front().capability;
+    const std::vector<std::string> ptx = CudaPtxTargets(capability);
+    base::Warn("no card is used: {} has compute capability {}, and {} is needed{}", cards.front().name,
+               CapabilityText(capability), kCudaNeeds,
+               ptx.empty() ? "" : fmt::format(", or {}", PtxAdvice(ptx.front())));
   }
   return std::nullopt;
 }
 
 // The card that `spec` means; none: the CPU.
-std::optional<Card> ChooseCard(std::string_view spec) {
+std::optional<Card> ChooseCard(std::string_view spec, const OpenOptions& options) {
   CheckSpec(spec);
-  if (spec == "auto") return FirstUsableCard();
+  if (spec == "auto") return FirstUsableCard(options);
   if (!IsCuda(spec)) return std::nullopt;
   int ordinal = 0;
   if (spec.size() > 5) std::from_chars(spec.data() + 5, spec.data() + spec.size(), ordinal);
@@ -64,14 +71,17 @@ void CheckSpec(std::string_view spec) {
 }
 
 std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options) {
-  if (const auto card = ChooseCard(spec)) return std::make_unique<CudaDevice>(card->driver, card->ordinal);
+  if (const auto card = ChooseCard(spec, options))
+    return std::make_unique<CudaDevice>(card->driver, card->ordinal);
   return std::make_unique<CpuDevice>(ThreadPoolOptions{.threads = options.threads});
 }
 
-std::vector<std::string> TargetsOf(std::string_view spec) {
-  if (const auto card = ChooseCard(spec))
-    return CudaTargets(FindCudaDevice(card->driver, card->ordinal).capability);
-  return sys::SupportedCpuTargets(sys::ThisCpu().features);
+RunnableTargets TargetsOf(std::string_view spec, const OpenOptions& options) {
+  if (const auto card = ChooseCard(spec, options)) {
+    const int capability = FindCudaDevice(card->driver, card->ordinal).capability;
+    return {CudaTargets(capability), CudaPtxTargets(capability)};
+  }
+  return {sys::SupportedCpuTargets(sys::ThisCpu().features), {}};
 }
 
 }  // namespace preheat::device

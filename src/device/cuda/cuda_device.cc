@@ -106,17 +106,6 @@ CudaInfo FindCudaDevice(const Driver& driver, int ordinal) {
                   cuda::WhatHidesCards());
 }
 
-// A cubin runs on its own capability and on later ones of the same major number; one of an architecture's own
-// features (90a) on that alone.
-std::vector<std::string> CudaTargets(int capability) {
-  if (capability == 90) return {"sm_90a"};
-  std::vector<std::string> targets;
-  for (const int sm : {120, 100, 89, 86, 80}) {
-    if (sm / 10 == capability / 10 && sm <= capability) targets.push_back(fmt::format("sm_{}", sm));
-  }
-  return targets;
-}
-
 CudaDevice::CudaDevice(const Driver& driver, int ordinal)
     : CudaDevice(driver, fmt::format("cuda:{}", ordinal)) {
   info_ = FindCudaDevice(driver, ordinal);
@@ -157,8 +146,8 @@ std::optional<GpuFacts> CudaDevice::gpu() const {
 }
 
 void CudaDevice::CheckTarget(std::string_view target) const {
-  const std::vector<std::string> mine = Targets();
-  if (std::find(mine.begin(), mine.end(), target) != mine.end()) return;
+  const std::vector<std::string> mine = Targets(), ptx = PtxTargets();
+  if (std::ranges::find(mine, target) != mine.end() || std::ranges::find(ptx, target) != ptx.end()) return;
   throw MakeError(ErrorKind::kIncompatible,
                   "code for target {}: {} has compute capability {} and runs {}; build for one of those",
                   target, info_.name, CapabilityText(info_.capability),
@@ -267,12 +256,13 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   if (blocks > INT32_MAX) {
     throw MakeError(ErrorKind::kCorrupt, "{}: a launch of {} blocks; build the artifact again", id_, blocks);
   }
+  const auto& kernel = *static_cast<const cuda::LoadedKernel*>(launch.kernel.device);
   const int64_t cluster = std::max(1, launch.blocks.cluster);
   blocks = std::max(cluster, blocks / cluster * cluster);
   std::ranges::copy(launch.tensor_maps, parameters.maps);
   cuda::LaunchAttribute attributes[2] = {};
   unsigned attribute_count = 0;
-  if (!first && info_.capability >= 90) {
+  if (!first && kernel.waits) {
     cuda::LaunchAttribute& overlap = attributes[attribute_count++];
     overlap.id = cuda::LaunchAttribute::kProgrammaticSerialization;
     overlap.value.programmatic = 1;
@@ -287,9 +277,7 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   config.attributes = attributes;
   config.attribute_count = attribute_count;
   void* pointers[] = {&parameters};
-  driver_.Check(
-      driver_.LaunchKernelEx(&config, static_cast<cuda::Function>(launch.kernel.device), pointers, nullptr),
-      "starting a kernel");
+  driver_.Check(driver_.LaunchKernelEx(&config, kernel.function, pointers, nullptr), "starting a kernel");
 }
 
 void CudaDevice::Run(std::span<const Launch> launches) {

@@ -1,6 +1,6 @@
 // One NVIDIA GPU. Steps run ahead of the host: kernels are launched into one stream, each allowed to start
-// before the one before has ended (programmatic dependent launch), since every generated kernel waits by
-// itself before it reads what others made. A recorded step is a CUDA graph of such launches.
+// before the one before has ended (programmatic dependent launch), since every kernel generated for sm_90 or
+// newer waits by itself before it reads what others made. A recorded step is a CUDA graph of such launches.
 //
 // The first launch of a Run has no such leave: it begins when all before has ended, so that kernels may read
 // what earlier steps made at any time.
@@ -11,9 +11,11 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "device/cuda/driver.h"
+#include "device/cuda/targets.h"
 #include "device/device.h"
 
 namespace preheat::device {
@@ -32,10 +34,6 @@ std::string CapabilityText(int capability);  // "9.0"
 std::vector<CudaInfo> ListCudaDevices(const cuda::Driver& driver);
 // One of them. Throws kDevice where there is no such ordinal.
 CudaInfo FindCudaDevice(const cuda::Driver& driver, int ordinal);
-// What a card needs to run any of our targets, in words.
-inline constexpr char kCudaNeeds[] = "compute capability 8.0 to 10.x or 12.x";
-// Targets that a card of this capability runs, best first.
-std::vector<std::string> CudaTargets(int capability);
 
 class CudaDevice final : public Device {
  public:
@@ -48,6 +46,7 @@ class CudaDevice final : public Device {
   std::string model() const override { return info_.name; }
   std::string Needs() const override { return kCudaNeeds; }
   std::vector<std::string> Targets() const override { return CudaTargets(info_.capability); }
+  std::vector<std::string> PtxTargets() const override { return CudaPtxTargets(info_.capability); }
   int64_t memory_bytes() const override { return info_.memory_bytes; }
   int64_t cache_bytes() const override { return info_.l2_bytes; }
   int threads() const override { return info_.multiprocessors; }

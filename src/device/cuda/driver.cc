@@ -31,6 +31,18 @@ const char* Advice(Result result) {
       return "; the card has failed or has gone: see nvidia-smi and the kernel's log";
     case 209:  // CUDA_ERROR_NO_BINARY_FOR_GPU
       return "; build the artifact for this card: --targets with a name that `preheat devices` shows";
+    case 218:  // CUDA_ERROR_INVALID_PTX
+      return "; build the artifact again, with an NVRTC that is no newer than the driver";
+    case 221:  // CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+      return "; the driver's compiler, libnvidia-ptxjitcompiler.so.1, is missing: install the whole driver, "
+             "or "
+             "build for this card's architecture";
+    case 222:  // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+      return "; an NVRTC made it that is newer than the driver: install a newer driver, or build with an "
+             "NVRTC "
+             "that is no newer than the driver";
+    case 223:  // CUDA_ERROR_JIT_COMPILATION_DISABLED
+      return "; CUDA_DISABLE_PTX_JIT forbids it: unset that";
     case 700:  // CUDA_ERROR_ILLEGAL_ADDRESS
     case 719:  // CUDA_ERROR_LAUNCH_FAILED
       return "; the card has given up this process: start it again";
@@ -74,6 +86,7 @@ Driver LoadFunctions(const sys::DynamicLibrary& library) {
   find(driver.EventRecord, "cuEventRecord");
   find(driver.EventSynchronize, "cuEventSynchronize");
   find(driver.ModuleLoadData, "cuModuleLoadData");
+  find(driver.ModuleLoadDataEx, "cuModuleLoadDataEx");
   find(driver.ModuleUnload, "cuModuleUnload");
   find(driver.ModuleGetFunction, "cuModuleGetFunction");
   find(driver.FuncSetAttribute, "cuFuncSetAttribute");

@@ -33,13 +33,14 @@ enum DeviceAttribute : int {
   kCapabilityMinor = 76,
   kSharedPerBlockOptin = 97,
 };
-inline constexpr int kProhibited = 2, kExclusiveProcess = 3;  // values of kComputeMode
-inline constexpr int kMaxDynamicSharedBytes = 8;              // CU_FUNC_ATTRIBUTE
-inline constexpr unsigned kNonBlockingStream = 1;             // CU_STREAM_NON_BLOCKING
-inline constexpr unsigned kEventWithoutTiming = 2;            // CU_EVENT_DISABLE_TIMING
-inline constexpr unsigned kHostMapped = 2;                    // CU_MEMHOSTALLOC_DEVICEMAP
-inline constexpr unsigned kHostPortable = 1;                  // CU_MEMHOSTALLOC_PORTABLE
-inline constexpr int kCaptureThreadLocal = 1;                 // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+inline constexpr int kProhibited = 2, kExclusiveProcess = 3;       // values of kComputeMode
+inline constexpr int kMaxDynamicSharedBytes = 8;                   // CU_FUNC_ATTRIBUTE
+inline constexpr unsigned kNonBlockingStream = 1;                  // CU_STREAM_NON_BLOCKING
+inline constexpr unsigned kEventWithoutTiming = 2;                 // CU_EVENT_DISABLE_TIMING
+inline constexpr unsigned kHostMapped = 2;                         // CU_MEMHOSTALLOC_DEVICEMAP
+inline constexpr unsigned kHostPortable = 1;                       // CU_MEMHOSTALLOC_PORTABLE
+enum JitOption : int { kJitErrorLog = 5, kJitErrorLogBytes = 6 };  // CU_JIT_ERROR_LOG_BUFFER, ..._SIZE_BYTES
+inline constexpr int kCaptureThreadLocal = 1;                      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 // As the driver encodes a tensor for the copy engine; aligned to 64 bytes.
 struct alignas(64) TensorMap {
@@ -107,6 +108,9 @@ struct Driver {
   Result (*EventRecord)(Event event, Stream stream);
   Result (*EventSynchronize)(Event event);
   Result (*ModuleLoadData)(Module* module, const void* image);
+  // For PTX, which ends with a NUL; values[i] is options[i]'s.
+  Result (*ModuleLoadDataEx)(Module* module, const void* image, unsigned count, const JitOption* options,
+                             void** values);
   Result (*ModuleUnload)(Module module);
   Result (*ModuleGetFunction)(Function* function, Module module, const char* name);
   Result (*FuncSetAttribute)(Function function, int attribute, int value);
