@@ -1,14 +1,32 @@
 #include "cli/trial.h"
 
 #include <cstdio>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/exit_code.h"
 #include "sys/env.h"
 #include "sys/signals.h"
 
 namespace preheat::cli {
+namespace {
+
+// Warnings of a child are the user's, too; what all children say is said once.
+void PassWarningsOn(const std::string& err) {
+  static std::set<std::string> told;
+  constexpr std::string_view kBegin = "preheat: warning: ";
+  std::istringstream lines(err);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(kBegin) && told.insert(line).second) base::WarnText(line.substr(kBegin.size()));
+  }
+}
+
+}  // namespace
 
 Trial RunTrial(const TrialOptions& options) {
   const sys::InterruptFlag interrupt;
@@ -33,6 +51,7 @@ Trial RunTrial(const TrialOptions& options) {
                           "a trial's process ended with {}; all that it said:\n{}{}", result.Describe(),
                           result.out, result.err);
   }
+  PassWarningsOn(result.err);
   return {.output = std::move(result.out), .wall_seconds = result.wall_seconds};
 }
 

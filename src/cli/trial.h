@@ -1,4 +1,5 @@
-// One trial: this program again, as a child with a fresh cache folder, its output kept.
+// One trial: this program again, as a child with a fresh cache folder, its output kept. Its warnings are
+// passed on. One thread at a time.
 #pragma once
 
 #include <string>

@@ -1,6 +1,8 @@
 // Each way in which a card, its driver or the code for it fails a user: message and exit code.
 #include <dlfcn.h>
 
+#include <algorithm>
+
 #include "end_to_end/cuda.h"
 
 namespace preheat::testing {
@@ -131,6 +133,14 @@ TEST_F(CudaErrors, ACardThatRunsNoneOfOurTargetsIsPassedOverUnasked) {
   ExpectError(
       Preheat(On("a", "run", {"--device", "cuda"}), Card("capability=75")), 4,
       {"Fake card (cuda:0): it runs none of the targets that preheat compiles for: compute capability 8.0"});
+}
+
+TEST_F(CudaErrors, WhatTrialsWarnOfIsSaidOnce) {
+  const auto compare =
+      Preheat(OnTiny("compare", {"--prompt", "x", "--max-new-tokens", "2"}), Card("capability=75"));
+  ExpectDone(compare);
+  EXPECT_TRUE(compare.err.starts_with("preheat: warning: no card is used: ")) << compare.err;
+  EXPECT_EQ(std::ranges::count(compare.err, '\n'), 1) << compare.err;
 }
 
 TEST_F(CudaErrors, WhatIsNotOnCardsYet) {
