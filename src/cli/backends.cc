@@ -11,6 +11,7 @@
 #include "eager/cublaslt.h"
 #include "eager/lower.h"
 #include "eager/module.h"
+#include "sys/code_image.h"
 
 namespace preheat::cli {
 namespace {
@@ -19,11 +20,14 @@ using preload::StepSpec;
 
 preload::CompileFunction MakeCompile(const BackendContext& context) {
   return [context](const preload::ProgramFamily& family, std::span<const StepSpec> steps) {
-    device::Device* tuning = ModeTunes(family.mode) ? &context.device : nullptr;
+    const bool for_this_device = !sys::IsPtxTarget(family.target);
+    device::Device* tuning = for_this_device && ModeTunes(family.mode) ? &context.device : nullptr;
     compile::CompilerOptions options =
         MakeCompilerOptions(context.checkpoint, family, context.dtype, context.fullgraph, tuning);
-    options.threads = context.threads;
-    options.resident_clusters = context.device.ResidentClusters();
+    if (for_this_device) {
+      options.threads = context.threads;
+      options.resident_clusters = context.device.ResidentClusters();
+    }
     compile::Compiler compiler(context.store, std::move(options));
     auto programs = compiler.Compile(steps);
     context.counters += compiler.counters();

@@ -147,6 +147,7 @@ class Build {
   }
 
   // What runs the target's code here: the device that was asked for, or beside a card the CPU; null: neither.
+  // PTX is for cards that nobody knows yet: no device counts.
   device::Device* RunnerOf(const std::string& target) {
     const auto runs = [&](const device::Device& device) {
       const std::vector<std::string> mine = device.Targets();
@@ -187,7 +188,8 @@ class Build {
 
     for (const compile::StepTiming& step : compiler.report().steps) AddTiming(step);
     Phase(fmt::format("{}: tuning", target), compiler.report().tune_seconds);
-    Phase(fmt::format("{}: machine code", target), compiler.report().machine_code_seconds);
+    Phase(fmt::format("{}: {}", target, codegen::ParseTarget(target).ptx ? "PTX" : "machine code"),
+          compiler.report().machine_code_seconds);
     Phase(fmt::format("{}: {} programs", target, programs.size()), sys::MonotonicSeconds() - start);
     timings_.push_back({"tune", 0, compiler.report().tune_seconds});
     timings_.push_back({"machine_code", 0, compiler.report().machine_code_seconds});

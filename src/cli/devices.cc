@@ -27,6 +27,7 @@ struct Card {
 
   std::string Id() const { return fmt::format("cuda:{}", info.ordinal); }
   std::vector<std::string> Targets() const { return device::CudaTargets(info.capability); }
+  std::vector<std::string> PtxTargets() const { return device::CudaPtxTargets(info.capability); }
 };
 using Cards = std::vector<Card>;
 
@@ -56,7 +57,8 @@ void PrintJson(const device::CpuDevice& cpu, const std::optional<device::CpuRate
   out.End();
   for (const Card& card : cards) {
     out.Begin().Field("id", card.Id()).Field("name", card.info.name);
-    out.Field("targets", card.Targets()).Field("memory_bytes", card.info.memory_bytes);
+    out.Field("targets", card.Targets()).Field("ptx_targets", card.PtxTargets());
+    out.Field("memory_bytes", card.info.memory_bytes);
     out.Field("multiprocessors", static_cast<int64_t>(card.info.multiprocessors));
     out.Field("capability", device::CapabilityText(card.info.capability));
     if (card.rates) {
@@ -79,8 +81,11 @@ void PrintText(const device::CpuDevice& cpu, const std::optional<device::CpuRate
                rates->bf16_flops_per_s / 1e9);
   }
   for (const Card& card : cards) {
-    fmt::print("{}: {}\n  targets: {}\n  multiprocessors: {}\n  memory: {:.1f} GB\n", card.Id(),
-               card.info.name, fmt::join(card.Targets(), ", "), card.info.multiprocessors,
+    fmt::print("{}: {}\n  targets: {}\n", card.Id(), card.info.name,
+               card.Targets().empty() ? "none" : fmt::format("{}", fmt::join(card.Targets(), ", ")));
+    if (const std::vector<std::string> ptx = card.PtxTargets(); !ptx.empty())
+      fmt::print("  PTX, which its driver compiles where an artifact carries it: {}\n", fmt::join(ptx, ", "));
+    fmt::print("  multiprocessors: {}\n  memory: {:.1f} GB\n", card.info.multiprocessors,
                static_cast<double>(card.info.memory_bytes) / 1e9);
     if (card.rates) {
       fmt::print("  read: {:.1f} GB/s\n  bf16: {:.1f} TFLOP/s\n", card.rates->read_bytes_per_s / 1e9,

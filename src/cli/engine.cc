@@ -12,6 +12,7 @@
 #include "device/open.h"
 #include "hub/hub.h"
 #include "sys/clock.h"
+#include "sys/code_image.h"
 #include "sys/files.h"
 #include "tensor/shape.h"
 
@@ -29,6 +30,15 @@ class Stopwatch {
   double& seconds_;
   double start_;
 };
+
+// False for one that cannot be read: whoever opens it says why.
+bool ArtifactIsFor(const std::string& path, const std::vector<std::string>& targets) {
+  try {
+    return preload::HaveOneInCommon(artifact::Artifact::ReadManifest(path).purpose.targets, targets);
+  } catch (const base::Error&) {
+    return false;
+  }
+}
 
 }  // namespace
 
@@ -129,7 +139,11 @@ void Engine::OpenArtifact() {
 
 void Engine::CompareWithBuild() {
   if (!artifact_ || !metadata_) return;
-  const preload::Metadata run = DescribeRun(request_.shared, dtype_, *device_);
+  preload::Metadata run = DescribeRun(request_.shared, dtype_, *device_);
+  for (const std::string& target : device_->PtxTargets()) {  // PTX that was built serves as well
+    if (std::ranges::find(metadata_->targets, target) != metadata_->targets.end())
+      run.targets.push_back(target);
+  }
   for (const std::string& line : preload::Mismatches(*metadata_, run)) {
     notes_.push_back("artifact differs in " + line);
   }
@@ -207,8 +221,13 @@ void Engine::StartDevice() {
                     "--execution interpreter: the reference runs on the CPU, not on {}; use --device cpu",
                     spec);
   }
-  device_task_ =
-      std::async(std::launch::async, [spec, threads] { return device::Open(spec, {.threads = threads}); });
+  device::OpenOptions options = {.threads = threads};
+  if (request_.load_artifacts && request_.generation.execution == "compiled") {
+    options.has_ptx = [path = request_.shared.cache_path](const std::vector<std::string>& targets) {
+      return ArtifactIsFor(path, targets);
+    };
+  }
+  device_task_ = std::async(std::launch::async, [spec, options] { return device::Open(spec, options); });
 }
 
 void Engine::TakeDevice() {
@@ -266,6 +285,7 @@ std::vector<store::EntrySource*> Engine::Sources() {
 void Engine::MakeCompiledRunner() {
   store::SourceChain chain(Sources());
   family_ = MakeFamily(*checkpoint_, dtype_, request_.shared.compile_mode, *device_);
+  if (sys::IsPtxTarget(request_.generation.target)) family_.profile = std::string(preload::kDefaultProfile);
   const BackendContext context = {.checkpoint = *checkpoint_,
                                   .dtype = dtype_,
                                   .logit_rows = request_.logit_rows,
@@ -286,49 +306,6 @@ void Engine::MakeCompiledRunner() {
       *device_, std::move(provision.programs), bindings,
       session::SessionOptions{.capacity = Capacity(),
                               .piece_rows = std::min(kPieceRows, static_cast<int64_t>(prompt_.size()))});
-}
-
-// Where the artifact has nothing for this device, that is why something was to be compiled at all.
-preload::Provision Engine::Provide(store::EntrySource& source, const preload::CompileFunction& compile) {
-  try {
-    return preload::ProvideForBestTarget(source, family_, Targets(), plan_.steps, compile, counters_);
-  } catch (const base::Error& error) {
-    if (!artifact_ || HasCodeForDevice()) throw;
-    throw error.WithContext(fmt::format("{} is for {}, and {} runs {}", request_.shared.cache_path,
-                                        fmt::join(artifact_->manifest().purpose.targets, ", "),
-                                        device_->name(), fmt::join(device_->Targets(), ", ")));
-  }
-}
-
-bool Engine::HasCodeForDevice() const {
-  return preload::HaveOneInCommon(artifact_->manifest().purpose.targets, device_->Targets());
-}
-
-// What this machine runs and the user allows, best first.
-std::vector<std::string> Engine::Targets() const {
-  if (!request_.generation.target.empty()) {
-    device_->CheckTarget(request_.generation.target);
-    return {request_.generation.target};
-  }
-  return device::TargetsOrThrow(*device_);
-}
-
-// Where nothing may be compiled, an artifact for another model or machine is said to be just that.
-void Engine::CheckArtifactFits() const {
-  const artifact::Manifest& manifest = artifact_->manifest();
-  if (manifest.model.config_hash != family_.config_hash) {
-    throw MakeError(
-        ErrorKind::kIncompatible,
-        "{}: made for another model ({}): its shapes are not those of {}; build an artifact for this model",
-        request_.shared.cache_path, manifest.model.id, request_.shared.model_id);
-  }
-  if (HasCodeForDevice()) return;
-  const std::vector<std::string> mine = device_->Targets();
-  if (mine.empty()) Targets();  // throws
-  throw MakeError(
-      ErrorKind::kIncompatible, "{}: made for {}, but this {} ({}) runs {}; build with --targets {}",
-      request_.shared.cache_path, fmt::join(manifest.purpose.targets, ", "),
-      device_->gpu() ? "card" : "processor", device_->name(), fmt::join(mine, ", "), mine.front());
 }
 
 session::Bindings Engine::MakeBindings(store::EntrySource& source) {

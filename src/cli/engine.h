@@ -120,6 +120,7 @@ class Engine {
   void CheckLengths() const;
   std::vector<store::EntrySource*> Sources();
   std::vector<std::string> Targets() const;
+  std::vector<std::string> TargetsToFind() const;
   bool HasCodeForDevice() const;
   void CheckArtifactFits() const;
   preload::Provision Provide(store::EntrySource& source, const preload::CompileFunction& compile);

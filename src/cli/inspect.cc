@@ -18,6 +18,7 @@
 #include "cli/options.h"
 #include "program/program.h"
 #include "session/memory_plan.h"
+#include "sys/code_image.h"
 #include "toolchain/nvrtc.h"
 
 namespace preheat::cli {
@@ -97,6 +98,13 @@ void PrintText(artifact::Artifact& artifact, const std::string& path, int64_t po
              artifact.signature() ? ", signed" : "");
   fmt::print("model: {} (config {})\n", manifest.model.id, manifest.model.config_hash.substr(0, 16));
   fmt::print("targets: {}\n", fmt::join(purpose.targets, ", "));
+  for (const std::string& target : purpose.targets) {
+    if (!sys::IsPtxTarget(target)) continue;
+    fmt::print(
+        "{}: PTX, which the driver of a card of that compute capability or later compiles where there is no "
+        "machine code for it\n",
+        target);
+  }
   fmt::print("buckets: {}; decode length {}; batch size {}\n", fmt::join(purpose.prefill_lengths, ","),
              purpose.decode_length, purpose.batch_size);
   fmt::print("dtype {}, mode {}, dynamic {}, cache {}\n", purpose.dtype, purpose.mode, purpose.dynamic,

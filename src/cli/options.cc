@@ -125,8 +125,10 @@ std::optional<BuildOptions> ParseBuild(const std::vector<std::string>& words) {
   arguments.Count("--decode-length", options.decode_length, 1, "New tokens that runs are expected to make");
   arguments.Count("--batch-size", options.batch_size, 1, "Only 1");
   arguments.Count("--seed", options.seed, 0, "Kept for compatibility: compiling is not random");
-  arguments.Text("--targets", options.targets,
-                 "native, or names that `preheat devices` shows, comma-separated");
+  arguments.Text(
+      "--targets", options.targets,
+      "native, or names that `preheat devices` shows, comma-separated; compute_90 and the like: PTX, "
+      "which a card's driver compiles where there is no machine code for it");
   arguments.Text("--dump", options.dump_folder,
                  "Folder for graphs, generated sources, schedules and programs");
   arguments.Flag("--json", options.json, "Print one JSON document instead of lines");

@@ -42,9 +42,10 @@ class Completion {
 void PrintCounters(const std::string& tag, const preload::CompileCounters& c) {
   Print(fmt::format(
       "{} counters: unique_graphs={} calls_captured={} async_compile_miss={} async_compile_hit={} "
-      "fxgraph_cache_miss={} fxgraph_cache_hit={} aot_cache_miss={} aot_cache_hit={}",
+      "fxgraph_cache_miss={} fxgraph_cache_hit={} aot_cache_miss={} aot_cache_hit={}{}",
       tag, c.unique_graphs, c.calls_captured, c.async_compile_miss, c.async_compile_hit, c.fxgraph_cache_miss,
-      c.fxgraph_cache_hit, c.aot_cache_miss, c.aot_cache_hit));
+      c.fxgraph_cache_hit, c.aot_cache_miss, c.aot_cache_hit,
+      c.driver_compile == 0 ? "" : fmt::format(" driver_compile={}", c.driver_compile)));
 }
 
 measure::RunMetrics MakeMetrics(const RunOptions& options, const Engine& engine) {

@@ -100,6 +100,7 @@ void VisitCounters(Counters& counters, Visitor& visit) {
   visit("fxgraph_cache_hit", counters.fxgraph_cache_hit);
   visit("aot_cache_miss", counters.aot_cache_miss);
   visit("aot_cache_hit", counters.aot_cache_hit);
+  visit("driver_compile", counters.driver_compile);
 }
 
 template <typename Metrics, typename Visitor>

@@ -25,6 +25,7 @@ TEST(Metrics, RunLineReadsBack) {
   metrics.load_artifacts = true;
   metrics.new_tokens = 128;
   metrics.counters.aot_cache_hit = 2;
+  metrics.counters.driver_compile = 3;
   metrics.prefill_buckets = {128, 256};
   metrics.completion = "two\nlines \"quoted\"";
   const auto parsed = ParseRunMetrics("noise\n" + ToLine(metrics) + "\nmore\n");

@@ -14,6 +14,7 @@ void ForEach(CompileCounters& a, const CompileCounters& b, Change change) {
   change(a.fxgraph_cache_hit, b.fxgraph_cache_hit);
   change(a.aot_cache_miss, b.aot_cache_miss);
   change(a.aot_cache_hit, b.aot_cache_hit);
+  change(a.driver_compile, b.driver_compile);
 }
 
 }  // namespace

@@ -16,9 +16,10 @@ struct CompileCounters {
   int64_t fxgraph_cache_hit = 0;
   int64_t aot_cache_miss = 0;
   int64_t aot_cache_hit = 0;
+  int64_t driver_compile = 0;  // ours: units of PTX, which a card's driver compiles; they count as no hit
 
   bool Compiled() const {
-    return async_compile_miss + fxgraph_cache_miss + aot_cache_miss + unique_graphs > 0;
+    return async_compile_miss + fxgraph_cache_miss + aot_cache_miss + unique_graphs + driver_compile > 0;
   }
   CompileCounters& operator+=(const CompileCounters& more);
   CompileCounters operator-(const CompileCounters& earlier) const;

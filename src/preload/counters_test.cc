@@ -20,11 +20,13 @@ TEST(Counters, EachIsAddedAndTakenAwayByItself) {
                             .fxgraph_cache_miss = 5,
                             .fxgraph_cache_hit = 6,
                             .aot_cache_miss = 7,
-                            .aot_cache_hit = 8};
+                            .aot_cache_hit = 8,
+                            .driver_compile = 9};
   CompileCounters twice = all;
   twice += all;
   EXPECT_EQ(twice.calls_captured, 4);
   EXPECT_EQ(twice.aot_cache_hit, 16);
+  EXPECT_EQ(twice.driver_compile, 18);
   EXPECT_EQ(twice - all, all);
   EXPECT_EQ(all - all, CompileCounters{});
 }
@@ -32,6 +34,7 @@ TEST(Counters, EachIsAddedAndTakenAwayByItself) {
 TEST(Counters, FindingIsNotCompiling) {
   EXPECT_FALSE((CompileCounters{.async_compile_hit = 5, .aot_cache_hit = 1}).Compiled());
   EXPECT_TRUE((CompileCounters{.async_compile_miss = 1}).Compiled());
+  EXPECT_TRUE((CompileCounters{.driver_compile = 1}).Compiled());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "sys/code_image.h"
 
 namespace preheat::preload {
 namespace {
@@ -14,7 +15,16 @@ namespace {
 void CountFound(const program::Program& program, CompileCounters& counters) {
   ++counters.aot_cache_hit;
   counters.fxgraph_cache_hit += static_cast<int64_t>(program::RegionNames(program).size());
-  counters.async_compile_hit += static_cast<int64_t>(program::CodeHashes(program).size());
+  if (!sys::IsPtxTarget(program.target))
+    counters.async_compile_hit += static_cast<int64_t>(program::CodeHashes(program).size());
+}
+
+// What is left to a card's driver.
+void CountPtx(const std::vector<program::Program>& programs, CompileCounters& counters) {
+  for (const program::Program& program : programs) {
+    if (sys::IsPtxTarget(program.target))
+      counters.driver_compile += static_cast<int64_t>(program::CodeHashes(program).size());
+  }
 }
 
 [[noreturn]] void ThrowWouldCompile(store::EntrySource& source, const ProgramFamily& family,
@@ -60,6 +70,7 @@ std::vector<program::Program> Complete(std::vector<std::optional<program::Progra
   std::vector<program::Program> programs;
   auto next = compiled.begin();
   for (auto& program : found) programs.push_back(std::move(program ? *program : *next++));
+  CountPtx(programs, counters);
   return programs;
 }
 
@@ -71,18 +82,26 @@ std::vector<program::Program> ProvidePrograms(store::EntrySource& source, const 
   return Complete(FindPrograms(source, family, steps), source, family, steps, compile, counters);
 }
 
+std::optional<Provision> FindForBestTarget(store::EntrySource& source, ProgramFamily family,
+                                           std::span<const std::string> targets,
+                                           std::span<const StepSpec> steps, CompileCounters& counters) {
+  for (const std::string& target : targets) {
+    family.target = target;
+    auto found = FindPrograms(source, family, steps);
+    if (!HasAll(found)) continue;
+    auto programs = Complete(std::move(found), source, family, steps, {}, counters);
+    return Provision{std::move(family), std::move(programs)};
+  }
+  return std::nullopt;
+}
+
 Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,
                                std::span<const std::string> targets, std::span<const StepSpec> steps,
                                const CompileFunction& compile, CompileCounters& counters) {
   CHECK(!targets.empty());
-  std::vector<std::optional<program::Program>> found;
-  const auto find_for = [&](const std::string& target) {
-    family.target = target;
-    found = FindPrograms(source, family, steps);
-    return HasAll(found);
-  };
-  if (std::ranges::none_of(targets, find_for)) find_for(targets.front());
-  auto programs = Complete(std::move(found), source, family, steps, compile, counters);
+  if (auto found = FindForBestTarget(source, family, targets, steps, counters)) return std::move(*found);
+  family.target = targets.front();
+  auto programs = ProvidePrograms(source, family, steps, compile, counters);
   return {std::move(family), std::move(programs)};
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,11 @@ struct Provision {
   ProgramFamily family;  // as asked for, with the target that was chosen
   std::vector<program::Program> programs;
 };
+// Those of the first of `targets` (best first) that the source has every program for; nullopt, and nothing
+// counted, where there is none.
+std::optional<Provision> FindForBestTarget(store::EntrySource& source, ProgramFamily family,
+                                           std::span<const std::string> targets,
+                                           std::span<const StepSpec> steps, CompileCounters& counters);
 // As ProvidePrograms, for the first of `targets` (best first) that the source has every program for; where
 // there is none, for the best target. REQUIRES: targets is not empty.
 Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,

@@ -69,6 +69,43 @@ TEST(Provide, TheBestTargetWithEveryProgramIsTakenElseTheBestIsCompiled) {
   EXPECT_EQ(provision.programs.size(), 2u);
 }
 
+TEST(Provide, WhatTheDriverHasToCompileCountsAsNoMachineCodeFound) {
+  store::Store store = store::Store::InMemory();
+  const std::string first(1, 'a'), second(1, 'b');
+  const StepSpec steps[] = {StepSpec::Decode()};
+  const auto count = [&](const std::string& target) {
+    program::Program program = Named(steps[0]);
+    program.target = target;
+    program::Segment& segment = program.segments.emplace_back();
+    for (const std::string& code : {first, second})
+      segment.launches.push_back(
+          {.region = "r", .code = store.PutCode(std::as_bytes(std::span(code))), .entry = "e"});
+    ProgramFamily family = kFamily;
+    family.target = target;
+    store.Put(store::EntryKind::kProgram, ProgramKey(family, steps[0]), program::ToJson(program));
+    CompileCounters counters;
+    ProvidePrograms(store, family, steps, {}, counters);
+    return counters;
+  };
+  EXPECT_EQ(count("sm_90a"),
+            (CompileCounters{.async_compile_hit = 2, .fxgraph_cache_hit = 1, .aot_cache_hit = 1}));
+  EXPECT_EQ(count("compute_90"),
+            (CompileCounters{.fxgraph_cache_hit = 1, .aot_cache_hit = 1, .driver_compile = 2}));
+}
+
+TEST(Provide, NothingIsCountedWhereNoTargetHasEveryProgram) {
+  store::Store store = store::Store::InMemory();
+  const StepSpec steps[] = {StepSpec::Bucket(128), StepSpec::Decode()};
+  store.Put(store::EntryKind::kProgram, ProgramKey(kFamily, steps[1]), program::ToJson(Named(steps[1])));
+  CompileCounters counters;
+  const std::string targets[] = {"x86-64-v4", "x86-64-v3"};
+  EXPECT_FALSE(FindForBestTarget(store, kFamily, targets, steps, counters));
+  EXPECT_EQ(counters, CompileCounters{});
+  const auto found = FindForBestTarget(store, kFamily, targets, std::span(steps).last(1), counters);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->family.target, "x86-64-v3");
+}
+
 TEST(Provide, ForbiddenCompilingNamesTheStepAndTheReason) {
   store::Store store = store::Store::InMemory();
   CompileCounters counters;
