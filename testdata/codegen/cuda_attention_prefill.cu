@@ -239,6 +239,7 @@ INLINE void SumLanes(Rows* rows) {
 // A warp's finished rows to where `at` says: bf16 by way of `stage`, 16 rows of the warp's own, in whole
 // pieces.
 template <class At> INLINE void StoreRows(const Rows& rows, bf16* stage, bf16*, int count, At at) {
+  SyncWarp();  // the warp has read what was there
   UNROLL for (int h = 0; h < 2; ++h) {
     const float scale = Divide(1.0f, rows.sum[h]);
     u32* const to = (u32*)(stage + (Lane() / 4 + 8 * h) * kStride) + Lane() % 4;
