@@ -7,6 +7,7 @@
 #include "checkpoint/checkpoint.h"
 #include "compile/bare_session.h"
 #include "compile/plausible.h"
+#include "eager/cublaslt.h"
 #include "measure/statistics.h"
 #include "sys/clock.h"
 
@@ -36,8 +37,12 @@ std::unique_ptr<session::Session> StepBench::Open(std::vector<program::Program> 
   const auto weight = [this](const std::string& name, const program::Weight&) {
     return slab_.data() + offsets_.at(name);
   };
-  return compile::OpenBareSession(device_, store_, std::move(programs), weight,
-                                  {.capacity = capacity, .piece_rows = capacity});
+  return compile::OpenBareSession(
+      device_, store_, std::move(programs), weight, {.capacity = capacity, .piece_rows = capacity},
+      [this](const std::string& name, const std::string& entry) {
+        if (!library_) library_ = std::make_unique<eager::CardMatmul>(eager::OpenCublasLt(), device_);
+        return library_->Resolve(name, entry);
+      });
 }
 
 double StepBench::DecodeSeconds(session::Session& session, int64_t past, int64_t steps, int rounds) {

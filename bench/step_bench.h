@@ -9,6 +9,7 @@
 
 #include "checkpoint/config.h"
 #include "device/device.h"
+#include "eager/card_matmul.h"
 #include "program/program.h"
 #include "session/session.h"
 #include "store/store.h"
@@ -23,7 +24,7 @@ class StepBench {
   StepBench(device::Device& device, store::Store& store, const checkpoint::ModelConfig& config,
             tensor::DType weight_dtype);
 
-  // A session of these programs, whose code is in the store.
+  // A session of these programs, whose code is in the store, and which may call cuBLASLt.
   std::unique_ptr<session::Session> Open(std::vector<program::Program> programs, int64_t capacity);
 
   // Of a decode step at this position: the median over `rounds` of the mean over `steps`.
@@ -36,6 +37,7 @@ class StepBench {
   store::Store& store_;
   device::Buffer slab_;
   std::map<std::string, size_t> offsets_;
+  std::unique_ptr<eager::CardMatmul> library_;  // opened when it is needed
 };
 
 }  // namespace preheat::bench

@@ -530,7 +530,7 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
       SyncWarp();
       if (lane < kChunks) Arrive(Empty((first_stage + lane) % kStages));
     } else {
-      UNROLL for (int c = 0; c < kChunks; ++c) {
+      NO_UNROLL for (int c = 0; c < kChunks; ++c) {
         WaitStage(Full(consumer->place.stage), consumer->place.turn);
         const u8* const stage = Stage(consumer->place.stage) + at;
         UNROLL for (int i = 0; i < kSteps; ++i) {
@@ -747,19 +747,24 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     }
   }
   SyncConsumers();
-  // The block's maximum of a head, as precise as words are, and its sum of what each warp has at `at`.
+  // The block's maximum of a head, as precise as words are, and its sums of what each warp has at `at` and behind.
   const auto max_of = [&](int h) {
     float max = kLowest;
     UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
     return ValueOf(WordOf((const f32*)0, max, 0));
   };
-  const auto sum_of = [&](int h, int at, float max) {
-    float sum = 0;
+  struct Pair {
+    float first, second;
+  };
+  const auto sums_of = [&](int h, int at, float max) {
+    Pair sums = {0, 0};
     UNROLL for (int w = 0; w < kWarps; ++w) {
       const float* const part = merge + (w * kGroup + h) * kMergePitch;
-      sum = FusedMultiplyAdd(PowerOfTwo(part[kHeadDim] - max), part[at], sum);
+      const float weight = PowerOfTwo(part[kHeadDim] - max);
+      sums.first = FusedMultiplyAdd(weight, part[at], sums.first);
+      sums.second = FusedMultiplyAdd(weight, part[at + 1], sums.second);
     }
-    return sum;
+    return sums;
   };
   const auto result = Operand<Flagged<ResultElement>>(&args, kResult) + kv_head * kGroup * kHeadDim;
   const auto put = [&](i64 at, float value0, float value1) {
@@ -771,8 +776,9 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
   if (share.parts == 1) {
     for (int i = thread; i < kPairsOfGroup; i += kWarps * 32) {
       const int h = i * 2 / (int)kHeadDim, d = i * 2 % (int)kHeadDim;
-      const float max = max_of(h), sum = sum_of(h, kHeadDim + 1, max);
-      put(h * kHeadDim + d, Divide(sum_of(h, d, max), sum), Divide(sum_of(h, d + 1, max), sum));
+      const float max = max_of(h), sum = sums_of(h, kHeadDim, max).second;
+      const Pair outputs = sums_of(h, d, max);
+      put(h * kHeadDim + d, Divide(outputs.first, sum), Divide(outputs.second, sum));
     }
     SyncConsumers();  // the scratch is free
     return;
@@ -785,7 +791,8 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
   for (int i = thread; i < kGroup * kPartWords / 2; i += kWarps * 32) {
     const int h = i * 2 / kPartWords, d = i * 2 % kPartWords;
     const float max = max_of(h);
-    const float value0 = d == kHeadDim ? max : sum_of(h, d, max), value1 = sum_of(h, d + 1, max);
+    const Pair sums = sums_of(h, d, max);
+    const float value0 = d == kHeadDim ? max : sums.first, value1 = sums.second;
     const f32* const type = 0;
     StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + d,
                   {{WordOf(type, value0, all.tag), WordOf(type, value1, all.tag)}});

@@ -235,7 +235,6 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
   if (region.CanWgmma(target)) {  // the others take twice as long
     const int64_t unit = QueriesOfUnit(region);
     add(WgmmaSchedule(64, 8, 2 * unit));
-    add(WgmmaSchedule(64, 8, unit + unit / 2));
     add(WgmmaSchedule(128, 5, 2 * unit));
   } else if (region.CanTile()) {
     for (const auto& [warps, parts] : {std::pair{2, 2}, {4, 1}, {4, 2}, {8, 1}})

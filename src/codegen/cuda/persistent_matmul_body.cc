@@ -86,7 +86,7 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
       SyncWarp();
       if (lane < kChunks) Arrive(Empty((first_stage + lane) % kStages));
     } else {
-      UNROLL for (int c = 0; c < kChunks; ++c) {
+      NO_UNROLL for (int c = 0; c < kChunks; ++c) {
         WaitStage(Full(consumer->place.stage), consumer->place.turn);
         const u8* const stage = Stage(consumer->place.stage) + at;
         UNROLL for (int i = 0; i < kSteps; ++i) {
