@@ -88,8 +88,9 @@ int64_t QueriesOfUnit(const Region& region) {
   return kRowsOfWarpgroup / region.group;
 }
 
-// Where the blocks that are there anyhow leave room on the card, units that see most are alone: a warpgroup
-// whose products wait for nobody else's takes two thirds of the time.
+// Where the card has room for more blocks than pairs of units need, units that see most are alone: a
+// warpgroup whose products wait for nobody else's takes two thirds of the time. Of few rows some stay paired:
+// with five units for four blocks, 256 rows took 10 to 30 us less than with each unit alone.
 int64_t QueriesOfBlock(const Region& region, const StepShape& shape) {
   const int64_t unit = QueriesOfUnit(region);
   if (shape.rows == 0) return 2 * unit;

@@ -13,9 +13,8 @@
 //         putting splits together costs a few microseconds.
 // tiles   bf16, many rows: tensor cores; see flash_body.h. Schedule: warps of 16 rows each, parts of the
 //         positions.
-// wgmma   bf16, many rows, on sm_90a: products of warpgroups; see wgmma_attention_body.h. Schedule: groups,
-// of
-//         64 rows each; positions of a tile; slots of keys or values.
+// wgmma   bf16, many rows, on sm_90a: products of warpgroups; see wgmma_attention_body.h. Schedule: positions
+//         of a tile; slots of keys or values; queries of a block in the mean.
 #pragma once
 
 #include <vector>

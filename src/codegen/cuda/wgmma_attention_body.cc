@@ -225,18 +225,17 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
     take_weights();
   }
   const bool fewer = unit.tiles < job.tiles;
-  if (fewer) {  // keys that only the first unit sees
-    if constexpr (kSomeAlone) {
-      wait();
-      hand_back(turn.slot);
-    }
-    turn.Next();
-  }
+  const int unseen = turn.slot;  // keys that only the first unit sees: they are there where the values behind them are
+  if (fewer) turn.Next();
   wait();
   MultiplyValues(weights, shared + turn.slot * kSlotBytes, rows.output);
   WaitMatrices<0>();
   settle_output();
-  if (kSomeAlone && fewer) hand_back(turn.slot);
+  // Not sooner: all lanes have passed their waits.
+  if (kSomeAlone && fewer) {
+    hand_back(unseen);
+    hand_back(turn.slot);
+  }
 
   SumLanes(&rows);
   ResultElement* const result = Operand<ResultElement>(&job.args, 3) + unit.first_query * kResultStride +
