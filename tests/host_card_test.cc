@@ -342,6 +342,25 @@ TEST_F(HostCardTest, LaunchesThatNoCompilerMakesAreErrors) {
   EXPECT_NE(message_of([&] { device.Run(launches); }).find("cannot be recorded"), std::string::npos);
 }
 
+// Code for 8.0 runs on 8.6, too, where a block has less shared memory.
+TEST_F(HostCardTest, ALaunchThatTakesMoreSharedMemoryThanTheCardHasIsAnError) {
+  TheHostCard().capability = 86;
+  device::CudaDevice device(HostDriver(), 0);
+  const ph_args args = {};
+  const device::Launch launch = {
+      .kernel = {.device = this},
+      .args = &args,
+      .tiles = 1,
+      .blocks = {.threads = 32, .shared_bytes = device.info().shared_bytes_per_block + 1}};
+  try {
+    device.Run(std::span(&launch, 1));
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.kind(), base::ErrorKind::kIncompatible);
+    EXPECT_TRUE(error.message().ends_with("; build for sm_86")) << error.message();
+  }
+}
+
 // What `preheat devices --measure` does of it; what the kernels compute is rate_kernels_test's.
 TEST_F(HostCardTest, ItsRatesAreMeasuredAndItsMemoryIsGivenBack) {
   TheHostCard().multiprocessors = 1;

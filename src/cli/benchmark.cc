@@ -82,7 +82,8 @@ void PrintSummary(const std::string& mode, const std::vector<BenchMetrics>& repe
 }
 
 // Modes take turns within each repeat, so that a drifting machine is fair to all.
-int RunAllModes(const BenchmarkOptions& options, const Words& words) {
+int RunAllModes(const BenchmarkOptions& options, const Words& given) {
+  const Words words = OnOneDevice(options.shared, given);
   std::map<std::string, std::vector<BenchMetrics>> results;
   bool announced = false;
   {

@@ -77,7 +77,8 @@ void PrintSide(const Side& side) {
 
 }  // namespace
 
-int CompareLoadAndSkip(const RunOptions& options, const Words& words) {
+int CompareLoadAndSkip(const RunOptions& options, const Words& given) {
+  const Words words = OnOneDevice(options.shared, given);
   Side load = {.mode = "load", .option = "--load-artifacts"};
   Side skip = {.mode = "skip", .option = "--no-load-artifacts"};
   {

@@ -31,15 +31,6 @@ class Stopwatch {
   double start_;
 };
 
-// False for one that cannot be read: whoever opens it says why.
-bool ArtifactIsFor(const std::string& path, const std::vector<std::string>& targets) {
-  try {
-    return preload::HaveOneInCommon(artifact::Artifact::ReadManifest(path).purpose.targets, targets);
-  } catch (const base::Error&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 bool ModeTunes(const std::string& mode) {
@@ -221,12 +212,10 @@ void Engine::StartDevice() {
                     "--execution interpreter: the reference runs on the CPU, not on {}; use --device cpu",
                     spec);
   }
-  device::OpenOptions options = {.threads = threads};
-  if (request_.load_artifacts && request_.generation.execution == "compiled") {
-    options.has_ptx = [path = request_.shared.cache_path](const std::vector<std::string>& targets) {
-      return ArtifactIsFor(path, targets);
-    };
-  }
+  device::OpenOptions options;
+  if (request_.load_artifacts && request_.generation.execution == "compiled")
+    options = OpenOptionsWith(request_.shared.cache_path);
+  options.threads = threads;
   device_task_ = std::async(std::launch::async, [spec, options] { return device::Open(spec, options); });
 }
 

@@ -17,6 +17,7 @@
 #include "cli/options.h"
 #include "cli/tokenizer_task.h"
 #include "device/device.h"
+#include "device/open.h"
 #include "generate/generator.h"
 #include "preload/metadata.h"
 #include "preload/provide.h"
@@ -120,9 +121,9 @@ class Engine {
   void CheckLengths() const;
   std::vector<store::EntrySource*> Sources();
   std::vector<std::string> Targets() const;
-  std::vector<std::string> TargetsToFind() const;
   bool HasCodeForDevice() const;
   void CheckArtifactFits() const;
+  preload::Provision FindOrCompile(store::EntrySource& source, const preload::CompileFunction& compile);
   preload::Provision Provide(store::EntrySource& source, const preload::CompileFunction& compile);
   session::Bindings MakeBindings(store::EntrySource& source);
   int64_t Capacity() const;
@@ -152,6 +153,8 @@ class Engine {
 
 // True where the compile mode measures candidates.
 bool ModeTunes(const std::string& mode);
+// Of opening a device for a run with this artifact, whose PTX counts.
+device::OpenOptions OpenOptionsWith(const std::string& artifact_path);
 // The type of the arithmetic for --dtype. Errors: Unsupported for a type that the weights would have to be
 // converted to.
 tensor::DType ChooseDType(const std::string& option, tensor::DType weights);

@@ -1,6 +1,7 @@
 // Which of its targets a model runs with on the engine's device, and what is said where there is none.
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -18,14 +19,53 @@ std::string RunsText(const device::Device& device) {
   return mine.empty() ? "no machine code of ours" : fmt::format("{}", fmt::join(mine, ", "));
 }
 
+// False for one that cannot be read: whoever opens it says why.
+bool ArtifactIsFor(const std::string& path, const std::vector<std::string>& targets) {
+  try {
+    return preload::HaveOneInCommon(artifact::Artifact::ReadManifest(path).purpose.targets, targets);
+  } catch (const base::Error&) {
+    return false;
+  }
+}
+
 }  // namespace
+
+device::OpenOptions OpenOptionsWith(const std::string& artifact_path) {
+  device::OpenOptions options;
+  options.has_ptx = [artifact_path](const std::vector<std::string>& targets) {
+    return ArtifactIsFor(artifact_path, targets);
+  };
+  return options;
+}
+
+// Machine code, wherever it is; else PTX of the artifact; else machine code is compiled. PTX in the store was
+// made for others.
+preload::Provision Engine::FindOrCompile(store::EntrySource& source,
+                                         const preload::CompileFunction& compile) {
+  const bool chosen = !request_.generation.target.empty();
+  const std::vector<std::string> mine = chosen ? Targets() : device_->Targets();
+  if (auto found = preload::FindForBestTarget(source, family_, mine, plan_.steps, counters_))
+    return std::move(*found);
+  preload::ProgramFamily family = family_;
+  if (!chosen && artifact_) {
+    const std::vector<std::string> ptx = device_->PtxTargets();
+    if (auto found = preload::FindForBestTarget(*artifact_, family_, ptx, plan_.steps, counters_))
+      return std::move(*found);
+    const std::vector<std::string>& built = artifact_->manifest().purpose.targets;
+    const auto here = std::ranges::find_first_of(ptx, built);
+    if (mine.empty() && here != ptx.end()) {  // nothing can be compiled: what differs is said
+      family.target = *here;
+      return {family, preload::ProvidePrograms(*artifact_, family, plan_.steps, {}, counters_)};
+    }
+  }
+  family.target = Targets().front();
+  return {family, preload::ProvidePrograms(source, family, plan_.steps, compile, counters_)};
+}
 
 // Where the artifact has nothing for this device, that is why something was to be compiled at all.
 preload::Provision Engine::Provide(store::EntrySource& source, const preload::CompileFunction& compile) {
   try {
-    if (auto found = preload::FindForBestTarget(source, family_, TargetsToFind(), plan_.steps, counters_))
-      return std::move(*found);
-    return preload::ProvideForBestTarget(source, family_, Targets(), plan_.steps, compile, counters_);
+    return FindOrCompile(source, compile);
   } catch (const base::Error& error) {
     if (!artifact_ || HasCodeForDevice()) throw;
     throw error.WithContext(fmt::format("{} is for {}, and {} runs {}", request_.shared.cache_path,
@@ -38,14 +78,6 @@ bool Engine::HasCodeForDevice() const {
   const std::vector<std::string>& targets = artifact_->manifest().purpose.targets;
   return preload::HaveOneInCommon(targets, device_->Targets()) ||
          preload::HaveOneInCommon(targets, device_->PtxTargets());
-}
-
-// What may be looked for, best first: PTX, which the driver has to compile, behind all machine code.
-std::vector<std::string> Engine::TargetsToFind() const {
-  if (!request_.generation.target.empty()) return Targets();
-  std::vector<std::string> targets = device_->Targets();
-  for (std::string& target : device_->PtxTargets()) targets.push_back(std::move(target));
-  return targets;
 }
 
 // What may be compiled for, best first: what this machine runs and the user allows. PTX is only made where a

@@ -9,12 +9,20 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/engine.h"
 #include "cli/exit_code.h"
+#include "device/open.h"
 #include "sys/env.h"
 #include "sys/signals.h"
 
 namespace preheat::cli {
 namespace {
+
+// Lines that differ in a time alone say the same.
+std::string WithoutDigits(std::string line) {
+  std::erase_if(line, [](char c) { return c >= '0' && c <= '9'; });
+  return line;
+}
 
 // Warnings of a child are the user's, too; what all children say is said once.
 void PassWarningsOn(const std::string& err) {
@@ -22,7 +30,8 @@ void PassWarningsOn(const std::string& err) {
   constexpr std::string_view kBegin = "preheat: warning: ";
   std::istringstream lines(err);
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(kBegin) && told.insert(line).second) base::WarnText(line.substr(kBegin.size()));
+    if (line.starts_with(kBegin) && told.insert(WithoutDigits(line)).second)
+      base::WarnText(line.substr(kBegin.size()));
   }
 }
 
@@ -53,6 +62,13 @@ Trial RunTrial(const TrialOptions& options) {
   }
   PassWarningsOn(result.err);
   return {.output = std::move(result.out), .wall_seconds = result.wall_seconds};
+}
+
+Words OnOneDevice(const SharedOptions& options, Words words) {
+  if (options.device.device == "auto") {
+    words.insert(words.end(), {"--device", device::Resolve("auto", OpenOptionsWith(options.cache_path))});
+  }
+  return words;
 }
 
 }  // namespace preheat::cli

@@ -1,10 +1,11 @@
 // One trial: this program again, as a child with a fresh cache folder, its output kept. Its warnings are
-// passed on. One thread at a time.
+// passed on, those once that differ in numbers alone. One thread at a time.
 #pragma once
 
 #include <string>
 
 #include "cli/command.h"
+#include "cli/options.h"
 #include "sys/process.h"
 
 namespace preheat::cli {
@@ -24,5 +25,9 @@ struct Trial {
 // Errors: Interrupted where the user asked to stop; ToolFailed, with the child's whole output, where it
 // failed.
 Trial RunTrial(const TrialOptions& options);
+
+// `words` such that all trials run on one device: an artifact's PTX would make a card usable for those alone
+// that load it.
+Words OnOneDevice(const SharedOptions& options, Words words);
 
 }  // namespace preheat::cli

@@ -76,6 +76,11 @@ std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options) 
   return std::make_unique<CpuDevice>(ThreadPoolOptions{.threads = options.threads});
 }
 
+std::string Resolve(std::string_view spec, const OpenOptions& options) {
+  const auto card = ChooseCard(spec, options);
+  return card ? fmt::format("cuda:{}", card->ordinal) : "cpu";
+}
+
 RunnableTargets TargetsOf(std::string_view spec, const OpenOptions& options) {
   if (const auto card = ChooseCard(spec, options)) {
     const int capability = FindCudaDevice(card->driver, card->ordinal).capability;

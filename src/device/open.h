@@ -25,6 +25,8 @@ void CheckSpec(std::string_view spec);
 // where there is one and its driver, else the CPU. Errors: as CheckSpec; kDevice, saying what is missing, for
 // a device that cannot be opened.
 std::unique_ptr<Device> Open(std::string_view spec, const OpenOptions& options = {});
+// The same device by a name of its own: "cpu" or "cuda:N". It is not opened.
+std::string Resolve(std::string_view spec, const OpenOptions& options = {});
 // What the device's Targets and PtxTargets would say, without opening it: a card need not have room for this
 // process.
 struct RunnableTargets {

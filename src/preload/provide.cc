@@ -95,14 +95,4 @@ std::optional<Provision> FindForBestTarget(store::EntrySource& source, ProgramFa
   return std::nullopt;
 }
 
-Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,
-                               std::span<const std::string> targets, std::span<const StepSpec> steps,
-                               const CompileFunction& compile, CompileCounters& counters) {
-  CHECK(!targets.empty());
-  if (auto found = FindForBestTarget(source, family, targets, steps, counters)) return std::move(*found);
-  family.target = targets.front();
-  auto programs = ProvidePrograms(source, family, steps, compile, counters);
-  return {std::move(family), std::move(programs)};
-}
-
 }  // namespace preheat::preload

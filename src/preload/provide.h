@@ -33,10 +33,5 @@ struct Provision {
 std::optional<Provision> FindForBestTarget(store::EntrySource& source, ProgramFamily family,
                                            std::span<const std::string> targets,
                                            std::span<const StepSpec> steps, CompileCounters& counters);
-// As ProvidePrograms, for the first of `targets` (best first) that the source has every program for; where
-// there is none, for the best target. REQUIRES: targets is not empty.
-Provision ProvideForBestTarget(store::EntrySource& source, ProgramFamily family,
-                               std::span<const std::string> targets, std::span<const StepSpec> steps,
-                               const CompileFunction& compile, CompileCounters& counters);
 
 }  // namespace preheat::preload

@@ -43,7 +43,7 @@ TEST(Provide, CompilesOnlyWhatIsMissing) {
   EXPECT_EQ(counters.aot_cache_hit, 1);
 }
 
-TEST(Provide, TheBestTargetWithEveryProgramIsTakenElseTheBestIsCompiled) {
+TEST(Provide, TheBestTargetWithEveryProgramIsTaken) {
   store::Store store = store::Store::InMemory();
   const StepSpec steps[] = {StepSpec::Bucket(128), StepSpec::Decode()};
   const std::string targets[] = {"x86-64-v4", "x86-64-v3"};
@@ -51,22 +51,14 @@ TEST(Provide, TheBestTargetWithEveryProgramIsTakenElseTheBestIsCompiled) {
   better.target = "x86-64-v4";
   store.Put(store::EntryKind::kProgram, ProgramKey(better, steps[1]), program::ToJson(Named(steps[1])));
   CompileCounters counters;
-  std::string compiled_for;
-  const CompileFunction compile = [&](const ProgramFamily& family, std::span<const StepSpec> missing) {
-    compiled_for = family.target;
-    EXPECT_THAT(std::vector(missing.begin(), missing.end()), ::testing::ElementsAre(steps[0]));
-    return std::vector<program::Program>{Named(missing[0])};
-  };
-  EXPECT_EQ(ProvideForBestTarget(store, kFamily, targets, steps, compile, counters).family.target,
-            "x86-64-v4");
-  EXPECT_EQ(compiled_for, "x86-64-v4");
-
+  EXPECT_FALSE(FindForBestTarget(store, kFamily, targets, steps, counters));
   for (const StepSpec& step : steps) {
     store.Put(store::EntryKind::kProgram, ProgramKey(kFamily, step), program::ToJson(Named(step)));
   }
-  const Provision provision = ProvideForBestTarget(store, kFamily, targets, steps, {}, counters);
-  EXPECT_EQ(provision.family.target, "x86-64-v3");
-  EXPECT_EQ(provision.programs.size(), 2u);
+  const auto found = FindForBestTarget(store, kFamily, targets, steps, counters);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->family.target, "x86-64-v3");
+  EXPECT_EQ(found->programs.size(), 2u);
 }
 
 TEST(Provide, WhatTheDriverHasToCompileCountsAsNoMachineCodeFound) {

@@ -97,13 +97,14 @@ TEST_F(CudaPtx, WhatTheDriverCompilesIsToldOnceAndCountsAsNoMachineCode) {
 
 TEST_F(CudaPtx, WithoutItInTheArtifactACardGetsMachineCodeOfItsOwn) {
   Build("sm_80");
-  const auto result = Logits("capability=90");
-  EXPECT_EQ(TargetOf(result), "sm_90a");
-  EXPECT_EQ(result.err, "");
   // It is made where a user names it, and then the driver compiles it.
   const auto named = Logits("capability=90", {"--target", "compute_80"});
   EXPECT_EQ(TargetOf(named), "compute_80");
   EXPECT_THAT(named.err, HasSubstr(kTold));
+  // What the store has of it since then is for nobody else.
+  const auto result = Logits("capability=90");
+  EXPECT_EQ(TargetOf(result), "sm_90a");
+  EXPECT_EQ(result.err, "");
   ExpectError(Logits("capability=80", {"--target", "compute_90"}), 4, {"has compute capability 8.0"});
 }
 
@@ -134,6 +135,30 @@ TEST_F(CudaPtx, ACardNewerThanAllMachineCodeIsToldSoAndOfPtx) {
   const auto skipped = Preheat(On("a", "run", {"--no-load-artifacts"}), future);
   ExpectDone(skipped);
   EXPECT_THAT(skipped.err, HasSubstr("no card is used: "));
+}
+
+TEST_F(CudaPtx, WhatAnArtifactsPtxLacksIsSaidWhereNothingCanBeCompiled) {
+  Build("compute_90");
+  const auto run = [&](const Words& more) {
+    Words words = {"--device", "cuda"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Preheat(On("a", "run", words), Card("capability=130"));
+  };
+  ExpectError(run({"--compile-mode", "max-autotune", "--forbid-compile"}), 3, {"mode"});
+  ExpectError(run({"--compile-mode", "max-autotune"}), 3, {"mode"});
+  ExpectError(
+      Logits("capability=130", {"--device", "cuda", "--target", "sm_90a"}), 4,
+      {"code for target sm_90a: Fake card has compute capability 13.0 and runs compute_120, compute_100, "
+       "compute_90, compute_80; build for one of those"});
+}
+
+// A mode that does not load it has nothing to run there, which is said: it is not measured on the CPU
+// instead.
+TEST_F(CudaPtx, ModesAreComparedOnOneDevice) {
+  Build("compute_90");
+  const auto benchmark = Preheat(On("a", "benchmark", {"--num-requests", "1"}), Card("capability=130"));
+  ExpectError(benchmark, 1,
+              {"a trial's process ended", "it runs none of the targets that preheat compiles for"});
 }
 
 TEST_F(CudaPtx, VerifyAndDevicesSayWhatItIs) {

@@ -146,12 +146,13 @@ std::optional<GpuFacts> CudaDevice::gpu() const {
 }
 
 void CudaDevice::CheckTarget(std::string_view target) const {
-  const std::vector<std::string> mine = Targets(), ptx = PtxTargets();
-  if (std::ranges::find(mine, target) != mine.end() || std::ranges::find(ptx, target) != ptx.end()) return;
-  throw MakeError(ErrorKind::kIncompatible,
-                  "code for target {}: {} has compute capability {} and runs {}; build for one of those",
+  std::vector<std::string> mine = Targets();
+  for (std::string& ptx : PtxTargets()) mine.push_back(std::move(ptx));
+  if (std::ranges::find(mine, target) != mine.end()) return;
+  throw MakeError(ErrorKind::kIncompatible, "code for target {}: {} has compute capability {} and runs {}",
                   target, info_.name, CapabilityText(info_.capability),
-                  mine.empty() ? "none of our targets" : fmt::format("{}", fmt::join(mine, ", ")));
+                  mine.empty() ? "none of our targets"
+                               : fmt::format("{}; build for one of those", fmt::join(mine, ", ")));
 }
 
 std::unique_ptr<CodeModule> CudaDevice::LoadCode(std::span<const std::span<const std::byte>> images) {
@@ -255,6 +256,13 @@ void CudaDevice::Enqueue(const Launch& launch, bool first) {
   }
   if (blocks > INT32_MAX) {
     throw MakeError(ErrorKind::kCorrupt, "{}: a launch of {} blocks; build the artifact again", id_, blocks);
+  }
+  // Code for 8.0 runs on 8.6 and 8.9, too, whose blocks have less of it.
+  if (launch.blocks.shared_bytes > info_.shared_bytes_per_block) {
+    throw MakeError(ErrorKind::kIncompatible,
+                    "{}: a kernel takes {} bytes of shared memory, and a block of {} has {}; build for {}",
+                    id_, launch.blocks.shared_bytes, info_.name, info_.shared_bytes_per_block,
+                    TargetsOrThrow(*this).front());
   }
   const auto& kernel = *static_cast<const cuda::LoadedKernel*>(launch.kernel.device);
   const int64_t cluster = std::max(1, launch.blocks.cluster);
