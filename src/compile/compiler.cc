@@ -45,9 +45,8 @@ struct Compiler::Draft {
   StepSpec step;
   ir::Graph graph;
   codegen::StepShape shape;
-  // Of a whole decode step: see Lower. Where there is a trial, it decides.
-  std::optional<codegen::Schedule> persistent;
-  std::optional<StepTrial> trial;
+  Way way;
+  std::optional<StepTrial> trial;  // decides on the way
   std::unique_ptr<Dump> dump;
   StepTiming timing;
   LoweredStep lowered;
@@ -85,31 +84,49 @@ void Compiler::ChooseStep(Draft& draft) {
   if (draft.step.kind != program::StepKind::kDecode) return;
   std::vector<codegen::Schedule> candidates = codegen::PersistentSchedules(draft.graph, target_);
   if (candidates.empty()) return;
-  draft.persistent = candidates.front();
+  draft.way.persistent = candidates.front();
   if (const auto forced = options_.schedules.find("step"); forced != options_.schedules.end()) {
-    for (const auto& [name, value] : forced->second) (*draft.persistent)[name] = value;
-    if (IsLaunchesOfRegions(*draft.persistent)) draft.persistent.reset();
+    for (const auto& [name, value] : forced->second) (*draft.way.persistent)[name] = value;
+    if (IsLaunchesOfRegions(*draft.way.persistent)) draft.way.persistent.reset();
     return;
   }
   if (chooser_.device == nullptr) return;
   candidates.push_back(LaunchesOfRegions());
-  draft.trial.emplace(store_, code_, chooser_, draft.graph, std::move(candidates),
+  draft.trial.emplace(store_, code_, chooser_, draft.graph, StepTrial::Step{}, std::move(candidates),
                       [&](const codegen::Schedule& candidate) {
                         Dump none("", "");
-                        if (IsLaunchesOfRegions(candidate)) return LowerDraft(draft, std::nullopt, none);
-                        return LowerDraft(draft, candidate, none);
+                        if (IsLaunchesOfRegions(candidate)) return LowerDraft(draft, {}, none);
+                        return LowerDraft(draft, {.persistent = candidate}, none);
                       });
 }
 
-LoweredStep Compiler::LowerDraft(const Draft& draft, const std::optional<codegen::Schedule>& persistent,
-                                 Dump& dump) {
+Choice Compiler::ChooseRegion(const Draft& draft, const Way& way, ir::NodeId node) const {
+  const bool one_row = draft.graph[node].type.shape[0] == ir::Dim::Of(1);
+  Choice choice = way.heuristics && !one_row
+                      ? Choice{codegen::DefaultSchedule(draft.graph, node, target_, draft.shape), "heuristic"}
+                      : schedules_.Choose({&draft.graph, node, draft.shape});
+  const auto forced = options_.schedules.find(RegionName(draft.graph, node));
+  if (forced != options_.schedules.end()) {
+    for (const auto& [name, value] : forced->second) choice.schedule[name] = value;
+    choice.reason = "asked for";
+  }
+  return choice;
+}
+
+// Of all regions: each number under its region's name and its own.
+codegen::Schedule Compiler::SchedulesOf(const Draft& draft, const Way& way) const {
+  codegen::Schedule all;
+  for (const ScheduleChooser::Region& region : RegionsOf(std::span(&draft, 1))) {
+    const std::string name = RegionName(draft.graph, region.node);
+    for (const auto& [number, value] : ChooseRegion(draft, way, region.node).schedule)
+      all[name + "." + number] = value;
+  }
+  return all;
+}
+
+LoweredStep Compiler::LowerDraft(const Draft& draft, const Way& way, Dump& dump) {
   const auto choose = [&](const ir::Graph& graph, ir::NodeId node) {
-    Choice choice = schedules_.Choose({&graph, node, draft.shape});
-    const auto forced = options_.schedules.find(RegionName(graph, node));
-    if (forced != options_.schedules.end()) {
-      for (const auto& [name, value] : forced->second) choice.schedule[name] = value;
-      choice.reason = "asked for";
-    }
+    Choice choice = ChooseRegion(draft, way, node);
     dump.Schedule(RegionName(graph, node), codegen::ToText(choice.schedule), choice.reason);
     return std::move(choice.schedule);
   };
@@ -118,7 +135,7 @@ LoweredStep Compiler::LowerDraft(const Draft& draft, const std::optional<codegen
                              .shape = draft.shape,
                              .target = target_,
                              .logit_rows = draft.step.logit_rows,
-                             .persistent = persistent,
+                             .persistent = way.persistent,
                              .schedule = choose});
 }
 
@@ -139,7 +156,7 @@ Compiler::Draft Compiler::Prepare(const StepSpec& step) {
 std::vector<ScheduleChooser::Region> Compiler::RegionsOf(std::span<const Draft> drafts) const {
   std::vector<ScheduleChooser::Region> regions;
   for (const Draft& draft : drafts) {
-    if (draft.persistent) continue;  // its regions have no schedules of their own
+    if (draft.way.persistent) continue;  // its regions have no schedules of their own
     for (const ir::Block& block : draft.graph.blocks) {
       for (ir::NodeId node : block.nodes) {
         if (codegen::CanCompile(draft.graph, node, target_))
@@ -164,13 +181,42 @@ void Compiler::Measure(std::span<Draft> drafts) {
     report_.tune_seconds += draft.trial->seconds();
     draft.dump->Schedule("step", codegen::ToText(choice.schedule), choice.reason);
     if (IsLaunchesOfRegions(choice.schedule)) {
-      draft.persistent.reset();
+      draft.way.persistent.reset();
       schedules_.Measure(RegionsOf(std::span(&draft, 1)));
     } else {
-      draft.persistent = std::move(choice.schedule);
+      draft.way.persistent = std::move(choice.schedule);
     }
   }
   report_.tune_seconds += schedules_.seconds() - measured_before;
+  if (target_.IsCuda() && chooser_.device != nullptr) MeasurePrompts(drafts);
+}
+
+// Regions that are fastest one by one, with memory and clocks for themselves, need not be so in their step:
+// the whole prompt decides between them and the heuristics.
+void Compiler::MeasurePrompts(std::span<Draft> drafts) {
+  const Way by_heuristics = {.heuristics = true};
+  std::vector<Source> sources;
+  for (Draft& draft : drafts) {
+    if (draft.step.kind != program::StepKind::kPrefill) continue;
+    if (draft.step.logit_rows != program::LogitRows::kLast) continue;
+    const codegen::Schedule measured = SchedulesOf(draft, {}), guessed = SchedulesOf(draft, by_heuristics);
+    if (measured == guessed) continue;
+    draft.trial.emplace(
+        store_, code_, chooser_, draft.graph, StepTrial::Step{draft.step.kind, draft.step.max_rows},
+        std::vector<codegen::Schedule>{guessed, measured}, [&](const codegen::Schedule& candidate) {
+          Dump none("", "");
+          return LowerDraft(draft, candidate == guessed ? by_heuristics : Way{}, none);
+        });
+    sources.insert(sources.end(), draft.trial->sources().begin(), draft.trial->sources().end());
+  }
+  code_.Make(sources);  // of all at once
+  for (Draft& draft : drafts) {
+    if (draft.step.kind != program::StepKind::kPrefill || !draft.trial) continue;
+    Choice choice = draft.trial->Decide();
+    report_.tune_seconds += draft.trial->seconds();
+    draft.dump->Schedule("step", codegen::ToText(choice.schedule), choice.reason);
+    draft.way.heuristics = choice.schedule == SchedulesOf(draft, by_heuristics);
+  }
 }
 
 std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps) {
@@ -182,7 +228,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
   std::vector<Source> sources;
   for (Draft& draft : drafts) {
     const double start = sys::MonotonicSeconds();
-    draft.lowered = LowerDraft(draft, draft.persistent, *draft.dump);
+    draft.lowered = LowerDraft(draft, draft.way, *draft.dump);
     for (const std::string& text : draft.lowered.breaks) {
       if (options_.fullgraph) {
         throw MakeError(ErrorKind::kUnsupported,

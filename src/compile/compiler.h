@@ -83,12 +83,20 @@ class Compiler {
 
  private:
   struct Draft;  // a step on its way to a program
+  // How a step runs.
+  struct Way {
+    std::optional<codegen::Schedule> persistent;  // a decode step as one kernel: see Lower
+    bool heuristics = false;  // its regions that do not have one row, whatever was measured of them
+  };
 
   Draft Prepare(const preload::StepSpec& step);
   void ChooseStep(Draft& draft);
-  LoweredStep LowerDraft(const Draft& draft, const std::optional<codegen::Schedule>& persistent, Dump& dump);
+  Choice ChooseRegion(const Draft& draft, const Way& way, ir::NodeId node) const;
+  codegen::Schedule SchedulesOf(const Draft& draft, const Way& way) const;
+  LoweredStep LowerDraft(const Draft& draft, const Way& way, Dump& dump);
   std::vector<ScheduleChooser::Region> RegionsOf(std::span<const Draft> drafts) const;
   void Measure(std::span<Draft> drafts);
+  void MeasurePrompts(std::span<Draft> drafts);
   ir::Graph Capture(const preload::StepSpec& step, Dump& dump);
   // Of one region's code.
   std::vector<RegionResources> ResourcesOf(const Draft& draft, const RegionUnit& unit,

@@ -17,8 +17,13 @@ namespace {
 using codegen::Schedule;
 using store::EntryKind;
 
-// Where a step is measured, and how many a run has.
-constexpr int64_t kPast = 1023, kCapacity = 1280, kSteps = 8;
+// Where decode is measured, and how many steps a run has; how long a prompt of any length is.
+constexpr int64_t kPast = 1023, kSteps = 8, kRowsOfAnyLength = 512;
+constexpr int64_t kLeastCapacity = 1280, kCapacityBlock = 256;  // a multiple of every layout's block
+
+int64_t CapacityFor(int64_t rows) {
+  return std::max(kLeastCapacity, (rows + kCapacityBlock) / kCapacityBlock * kCapacityBlock);
+}
 
 // Enough that a step's weights have left the caches when they are read again.
 size_t PoolBytes(const program::Program& program, int64_t cache_bytes) {
@@ -39,14 +44,17 @@ bool IsLaunchesOfRegions(const Schedule& schedule) {
 }
 
 StepTrial::StepTrial(store::Store& store, CodeMaker& code, const ChooserOptions& options,
-                     const ir::Graph& graph, std::vector<Schedule> candidates, const LowerBy& lower)
+                     const ir::Graph& graph, const Step& step, std::vector<Schedule> candidates,
+                     const LowerBy& lower)
     : store_(store),
       code_(code),
       device_(*options.device),
+      step_(step),
       candidates_(std::move(candidates)),
       key_(store::KeyBuilder()
                .Add("region", "step")
                .AddHashOf("graph", ir::Print(graph))
+               .Add("rows", step.rows)
                .Add("target", options.target.name)
                .Add("profile", options.profile)
                .AddHashOf("candidates", ToText(candidates_))
@@ -73,6 +81,20 @@ std::vector<program::Program> StepTrial::MakePrograms() {
   return programs;
 }
 
+void StepTrial::Run(session::Session& session) const {
+  if (step_.kind == program::StepKind::kDecode) {
+    session.Resume(kPast);
+    session.DecodeUntil(kSteps, [](int32_t) { return true; });
+  } else {
+    session.Reset();
+    session.Prefill(
+        std::vector<int32_t>(static_cast<size_t>(step_.rows > 0 ? step_.rows : kRowsOfAnyLength), 1),
+        step_.rows);
+    (void)session.token();  // waits for it
+  }
+  device_.Finish();
+}
+
 Choice StepTrial::Decide() {
   if (recorded_) return *recorded_;
   const double start = sys::MonotonicSeconds();
@@ -84,19 +106,16 @@ Choice StepTrial::Decide() {
   };
   std::vector<std::unique_ptr<session::Session>> sessions;
   for (program::Program& program : programs) {
-    sessions.push_back(
-        OpenBareSession(device_, store_, {std::move(program)}, weight, {.capacity = kCapacity}));
+    sessions.push_back(OpenBareSession(device_, store_, {std::move(program)}, weight,
+                                       {.capacity = CapacityFor(step_.rows)}));
   }
   tune::TuneOptions options = MeasuringOptions();
   base::Progress progress("tuning", options.rounds * static_cast<int64_t>(candidates_.size()));
   progress.SetNote("step");
   options.on_turn = [&] { progress.Advance(); };
-  const std::vector<double> work(candidates_.size(), static_cast<double>(kSteps));
-  const auto run = [&](size_t i) {
-    sessions[i]->Resume(kPast);
-    sessions[i]->DecodeUntil(kSteps, [](int32_t) { return true; });
-    device_.Finish();
-  };
+  const bool decode = step_.kind == program::StepKind::kDecode;
+  const std::vector<double> work(candidates_.size(), static_cast<double>(decode ? kSteps : 1));
+  const auto run = [&](size_t i) { Run(*sessions[i]); };
   Choice choice = ChoiceOfOutcome(candidates_, tune::Tune(candidates_.size(), run, work, options));
   store_.Put(EntryKind::kTuning, key_, codegen::ToText(choice.schedule));
   seconds_ = sys::MonotonicSeconds() - start;

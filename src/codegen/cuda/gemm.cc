@@ -25,9 +25,8 @@ using tensor::DType;
 
 constexpr int64_t kMma = 2, kWarp = 3;  // families
 // Shapes that are tried, and how many of them also with another number of steps of weights asked for ahead.
-// With six, each in two ways, an H200 chose one that these leave out for one product of twenty, by less than
-// the times' resolution.
-constexpr size_t kWgmmaCandidates = 4, kWithOtherHeads = 2;
+// Few: prompts by the best of four, two of them in two ways, took an H200 no less time than by the heuristics.
+constexpr size_t kWgmmaCandidates = 3, kWithOtherHeads = 1;
 constexpr int kStageThreads = 128;
 constexpr int64_t kStepOfMma = 32, kStrideOfMma = 40;  // as in gemm_body.cc
 
