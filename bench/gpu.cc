@@ -86,9 +86,10 @@ auto IsOneOf(const Words& names) {
   };
 }
 
-// Neither a product nor the sample, which ends a step.
+// Neither a product, or decode's one kernel, nor the sample, which ends a step.
 bool IsBesideProducts(const program::Launch& launch) {
-  const bool product = launch.entry == "matmul" || launch.code.starts_with(program::kLibraryPrefix);
+  const bool product =
+      launch.entry == "matmul" || launch.link > 0 || launch.code.starts_with(program::kLibraryPrefix);
   return !product && launch.region != "sample";
 }
 
@@ -121,7 +122,7 @@ int Run(const Words& words) {
   }
 
   const auto device = device::Open(device_options.device);
-  const std::string target = device->Targets().front();
+  const std::string target = device::TargetsOrThrow(*device).front();
   store::Store store(store::Store::DefaultFolder());
   const checkpoint::ModelConfig config = checkpoint::SynthShape(shape);
   const int64_t capacity = 8192;
