@@ -10,6 +10,7 @@
 #include "capture/llama.h"
 #include "checkpoint/checkpoint.h"
 #include "codegen/codegen.h"
+#include "compile/choice.h"
 #include "compile/compiler.h"
 #include "compile/lower.h"
 #include "compile/schedule_chooser.h"
@@ -28,6 +29,8 @@ using preload::StepSpec;
 using store::EntryKind;
 
 constexpr int kMultiprocessors = 2;
+constexpr int64_t kRows = 16;
+constexpr char kProfile[] = "a card";
 
 class PromptTrial : public ::testing::Test {
  protected:
@@ -42,23 +45,32 @@ class PromptTrial : public ::testing::Test {
     double tune_seconds;
     int64_t kernels;
   };
-  Compiled Compile(const StepSpec& step, const std::string& profile) {
+  Compiled Compile() {
     const HostCudaCompiler compiler;
     device::CudaDevice device(HostDriver(), 0);
     compile::Compiler steps(store_, {.config = checkpoint_.config(),
-                                     .family = {.target = "sm_90a", .profile = profile},
+                                     .family = {.target = "sm_90a", .profile = kProfile},
                                      .tuning_device = &device,
                                      .threads = kMultiprocessors,
                                      .compiler = &compiler});
-    program::Program program = steps.Compile(std::vector<StepSpec>{step}).front();
+    program::Program program = steps.Compile(std::vector<StepSpec>{StepSpec::Bucket(kRows)}).front();
     return {std::move(program), steps.report().tune_seconds, steps.counters().async_compile_miss};
   }
 
-  static store::Key KeyOf(const store::EntryInfo& entry, const std::string& profile) {
-    store::KeyBuilder key;
-    for (const store::KeyPart& part : entry.parts)
-      key.Add(part.label, part.label == "profile" ? profile : part.value);
-    return key.Build();
+  // Records, as measuring it would, that a region runs best by this schedule.
+  void PutRecord(ir::NodeId node, const codegen::Schedule& best) {
+    const auto candidates = codegen::Candidates(graph_, node, target_, shape_);
+    const bool one_row = graph_[node].type.shape[0] == ir::Dim::Of(1);
+    store_.Put(EntryKind::kTuning,
+               store::KeyBuilder()
+                   .Add("region", compile::RegionSignature(graph_, node))
+                   .Add("rows", one_row ? 1 : kRows)
+                   .Add("threads", shape_.threads)
+                   .Add("target", target_.name)
+                   .Add("profile", kProfile)
+                   .AddHashOf("candidates", compile::ToText(candidates))
+                   .Build(),
+               codegen::ToText(best));
   }
   // Of a whole step with these schedules, by node, as its record has it.
   std::string TextOf(const std::map<ir::NodeId, codegen::Schedule>& schedules) const {
@@ -70,47 +82,41 @@ class PromptTrial : public ::testing::Test {
   }
 
   const Checkpoint checkpoint_ = Checkpoint::Open(ReadGoldenCase("gqa4_hd128_untied_bf16").model_folder);
+  const codegen::Target target_ = codegen::ParseTarget("sm_90a");
+  const codegen::StepShape shape_ = {.rows = kRows, .threads = kMultiprocessors};
   const ir::Graph graph_ =
       passes::RunPasses(capture::CaptureLlama(checkpoint_.config(), {.weight_dtype = checkpoint_.dtype()}),
                         {.kind = passes::StepKind::kPrefill, .math = passes::Math::kBf16});
   store::Store store_ = store::Store::InMemory();
 };
 
-// Of regions that were measured one by one, all were fastest by the heuristics but attention: whether the
-// step is faster so is measured once, and the record decides from then on.
+// All regions were measured to be fastest by the heuristics but attention: whether the step is faster so is
+// measured once, and the record decides from then on.
 TEST_F(PromptTrial, RunsAsTheWholeStepWasFastest) {
-  const StepSpec step = StepSpec::Bucket(16);
-  Compile(step, "a card");
-  const codegen::Target target = codegen::ParseTarget("sm_90a");
-  const codegen::StepShape shape = {.rows = 16, .threads = kMultiprocessors};
   std::map<ir::NodeId, codegen::Schedule> guessed, measured;
   for (const ir::Block& block : graph_.blocks) {
     for (const ir::NodeId node : block.nodes) {
-      if (!codegen::CanCompile(graph_, node, target)) continue;
-      guessed[node] = codegen::DefaultSchedule(graph_, node, target, shape);
+      if (!codegen::CanCompile(graph_, node, target_)) continue;
+      guessed[node] = codegen::DefaultSchedule(graph_, node, target_, shape_);
       const bool attention = graph_[node].op == ir::Op::kAttention;
-      measured[node] = attention ? codegen::Candidates(graph_, node, target, shape).back() : guessed[node];
+      measured[node] = attention ? codegen::Candidates(graph_, node, target_, shape_).back() : guessed[node];
+      PutRecord(node, measured[node]);
     }
   }
   ASSERT_NE(TextOf(guessed), TextOf(measured));
-  const std::string other = "another card";
-  for (const store::EntryInfo& record : store_.List(EntryKind::kTuning)) {
-    for (const auto& [node, schedule] : measured) {
-      if (record.parts[0].value == compile::RegionSignature(graph_, node))
-        store_.Put(EntryKind::kTuning, KeyOf(record, other), codegen::ToText(schedule));
-    }
-  }
 
-  EXPECT_GT(Compile(step, other).tune_seconds, 0);
+  EXPECT_GT(Compile().tune_seconds, 0);
   std::optional<store::Key> key;
   for (const store::EntryInfo& record : store_.List(EntryKind::kTuning)) {
     if (record.parts[0].value != "step") continue;
-    if (KeyOf(record, other).name() == record.name) key = KeyOf(record, other);
+    store::KeyBuilder parts;
+    for (const store::KeyPart& part : record.parts) parts.Add(part.label, part.value);
+    key = parts.Build();
   }
   ASSERT_TRUE(key.has_value());
   const auto compile_by = [&](const std::string& text) {
     store_.Put(EntryKind::kTuning, *key, text);
-    const Compiled compiled = Compile(step, other);
+    const Compiled compiled = Compile();
     EXPECT_EQ(compiled.tune_seconds, 0);
     EXPECT_EQ(compiled.kernels, 0);
     return compiled.program;
