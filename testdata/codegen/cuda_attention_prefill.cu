@@ -131,6 +131,17 @@ INLINE void MultiplyTransposed(float (&sums)[64], const u32 (&a)[4], u64 b, bool
 // ==== sm_90a ends ====
 constexpr int kTilePositions = 64, kSlots = 8, kGroup = 3;
 constexpr bool kSomeAlone = true;
+// A ring's next slot, and the parity that its barrier has when it is full.
+struct Turn {
+  int slot;
+  u32 parity;
+  template <int kSlots> __device__ void Next() {
+    if (++slot == kSlots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
 
 constexpr int kDim = (int)kHeadDim;
 constexpr int kStride = kDim + 8;                // elements of a row in shared memory: no two rows of eight share banks
@@ -329,16 +340,6 @@ INLINE Load LoadAt(int n, int all) {
   return {n % 2 == 1 ? (n + 1) / 2 : n / 2 - 1, n % 2 == 1};
 }
 
-struct Turn {
-  int slot;
-  u32 parity;
-  __device__ void Next() {
-    if (++slot == kSlots) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
-};
 struct Barriers {
   CopyBarrier *full, *empty;
 };
@@ -367,7 +368,7 @@ INLINE void Move(const Job& job, u8* ring, const Barriers& barriers) {
     const Load load = LoadAt(n, all);
     CopyTile(load.keys ? keys : values, load.tile * kTilePositions, job.positions, ring + turn.slot * kSlotBytes);
     ArriveWhenCopied(barriers.full + turn.slot);
-    turn.Next();
+    turn.Next<kSlots>();
   }
 }
 
@@ -412,7 +413,7 @@ INLINE void Drain(int tile, const Job& job, Turn turn, const Barriers& barriers)
   NO_UNROLL for (int left = 2 * (job.tiles - tile) - (tile == 0 ? 1 : 0); left > 0; --left) {
     WaitBarrier(barriers.full + turn.slot, turn.parity);
     Arrive(barriers.empty + turn.slot);
-    turn.Next();
+    turn.Next<kSlots>();
   }
 }
 
@@ -453,17 +454,17 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
   WaitMatrices<0>();
   settle_scores();
   hand_back(turn.slot);
-  turn.Next();
+  turn.Next<kSlots>();
   WeighScores(scores, 0, sight, &rows);
   take_weights();
   NO_UNROLL for (int tile = 1; tile < unit.tiles; ++tile) {
     // Keys are there where the values behind them are. The wait stands before both products: the assembler would have
     // no registers left for one between them.
     const int key_slot = turn.slot;
-    turn.Next();
+    turn.Next<kSlots>();
     wait();
     const int value_slot = turn.slot;
-    turn.Next();
+    turn.Next<kSlots>();
     MultiplyKeys(query, shared + key_slot * kSlotBytes, scores);
     MultiplyValues(weights, shared + value_slot * kSlotBytes, rows.output);
     WaitMatrices<1>();
@@ -488,7 +489,7 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
   }
   const bool fewer = unit.tiles < job.tiles;
   const int unseen = turn.slot;  // keys that only the first unit sees: they are there where the values behind them are
-  if (fewer) turn.Next();
+  if (fewer) turn.Next<kSlots>();
   wait();
   MultiplyValues(weights, shared + turn.slot * kSlotBytes, rows.output);
   WaitMatrices<0>();
@@ -507,7 +508,7 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
     return result + r / kGroup * kResultStride + r % kGroup * kHeadDim;
   });
   if constexpr (kSomeAlone) {
-    turn.Next();
+    turn.Next<kSlots>();
     if (fewer) Drain(unit.tiles + 1, job, turn, barriers);
   }
 }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <tuple>
 
 #include "base/check.h"
 #include "codegen/buffers.h"
@@ -175,6 +174,7 @@ RegionCode GenerateWgmma(const Region& region, const Schedule& schedule, RegionL
   text += fmt::format(
       "constexpr int kTilePositions = {}, kSlots = {}, kGroup = {};\nconstexpr bool kSomeAlone = {};\n",
       positions, slots, region.group, queries < 2 * unit);
+  text += kTurn;
   text += kSoftmaxWords;
   text += kWgmmaBody;
   launch.tiles = {.count = region.cache.kv_heads, .per = program::TileCount::Per::kRows, .block = queries};
@@ -206,9 +206,7 @@ Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& ta
                          const StepShape& shape) {
   const Region region(graph, id, target);
   if (shape.rows == 1) return RowsSchedule(8, 16, 256);
-  if (region.CanWgmma(target)) {
-    return WgmmaSchedule(64, 8, QueriesOfBlock(region, shape));
-  }
+  if (region.CanWgmma(target)) return WgmmaSchedule(64, 8, QueriesOfBlock(region, shape));
   if (region.CanTile()) {
     // Few rows: more blocks, and positions side by side, since there is less to wait for. Many: keys and
     // values are read once for more rows.

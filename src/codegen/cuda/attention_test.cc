@@ -169,7 +169,7 @@ TEST(CudaAttentionOfWarpgroups, BrokenIsCaught) {
   ExpectCaught({{"family", 2}, {"positions", 64}, {"slots", 4}, {"queries", 42}}, c, {c, 50, 150, 256},
                std::to_array<Mutant>({
                    {"    wait();\n    const int value_slot", "    const int value_slot"},
-                   {"  if (fewer) turn.Next();\n", ""},
+                   {"  if (fewer) turn.Next<kSlots>();\n", ""},
                    {"WaitBarrier(barriers.empty + turn.slot, turn.parity);", ""},
                    {"    hand_back(key_slot);\n", ""},
                    {"      hand_back(value_slot);\n", ""},

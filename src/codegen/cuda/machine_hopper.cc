@@ -136,6 +136,19 @@ std::string Product(const char* name, int columns, Left left, const char* transp
 
 }  // namespace
 
+const char kTurn[] = R"text(// A ring's next slot, and the parity that its barrier has when it is full.
+struct Turn {
+  int slot;
+  u32 parity;
+  template <int kSlots> __device__ void Next() {
+    if (++slot == kSlots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+)text";
+
 std::string HopperMachine(const HopperProducts& products) {
   std::string text = kHopperBegin + std::string(kClusters);
   if (products.matrices > 0) {

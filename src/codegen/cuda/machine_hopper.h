@@ -23,7 +23,10 @@ struct HopperProducts {
 // Text that follows CudaMachine().
 std::string HopperMachine(const HopperProducts& products);
 
-// What that text begins and ends with.
+// A ring's next slot: text for kernels that have rings, no word of the machine's.
+extern const char kTurn[];
+
+// What the words of the machine begin and end with, in that text.
 inline constexpr char kHopperBegin[] = "\n// ==== sm_90a ====\n", kHopperEnd[] = "// ==== sm_90a ends ====\n";
 
 }  // namespace preheat::codegen::cuda

@@ -44,6 +44,7 @@ TensorMap MapOfWeights(const Spec& spec, const WgmmaShape& shape, int operand, i
 std::string WgmmaText(const ir::Graph& graph, const Spec& spec, const Target& target,
                       const WgmmaShape& shape) {
   std::string text = HopperMachine({.matrices = static_cast<int>(shape.numbers().columns)});
+  text += kTurn;
   text += shape.Constants();
   text += fmt::format("constexpr int kParts = {};\n", spec.parts.size());
   text += kWgmmaOpening;

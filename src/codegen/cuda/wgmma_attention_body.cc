@@ -67,16 +67,6 @@ INLINE Load LoadAt(int n, int all) {
   return {n % 2 == 1 ? (n + 1) / 2 : n / 2 - 1, n % 2 == 1};
 }
 
-struct Turn {
-  int slot;
-  u32 parity;
-  __device__ void Next() {
-    if (++slot == kSlots) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
-};
 struct Barriers {
   CopyBarrier *full, *empty;
 };
@@ -105,7 +95,7 @@ INLINE void Move(const Job& job, u8* ring, const Barriers& barriers) {
     const Load load = LoadAt(n, all);
     CopyTile(load.keys ? keys : values, load.tile * kTilePositions, job.positions, ring + turn.slot * kSlotBytes);
     ArriveWhenCopied(barriers.full + turn.slot);
-    turn.Next();
+    turn.Next<kSlots>();
   }
 }
 
@@ -150,7 +140,7 @@ INLINE void Drain(int tile, const Job& job, Turn turn, const Barriers& barriers)
   NO_UNROLL for (int left = 2 * (job.tiles - tile) - (tile == 0 ? 1 : 0); left > 0; --left) {
     WaitBarrier(barriers.full + turn.slot, turn.parity);
     Arrive(barriers.empty + turn.slot);
-    turn.Next();
+    turn.Next<kSlots>();
   }
 }
 
@@ -191,17 +181,17 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
   WaitMatrices<0>();
   settle_scores();
   hand_back(turn.slot);
-  turn.Next();
+  turn.Next<kSlots>();
   WeighScores(scores, 0, sight, &rows);
   take_weights();
   NO_UNROLL for (int tile = 1; tile < unit.tiles; ++tile) {
     // Keys are there where the values behind them are. The wait stands before both products: the assembler would have
     // no registers left for one between them.
     const int key_slot = turn.slot;
-    turn.Next();
+    turn.Next<kSlots>();
     wait();
     const int value_slot = turn.slot;
-    turn.Next();
+    turn.Next<kSlots>();
     MultiplyKeys(query, shared + key_slot * kSlotBytes, scores);
     MultiplyValues(weights, shared + value_slot * kSlotBytes, rows.output);
     WaitMatrices<1>();
@@ -226,7 +216,7 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
   }
   const bool fewer = unit.tiles < job.tiles;
   const int unseen = turn.slot;  // keys that only the first unit sees: they are there where the values behind them are
-  if (fewer) turn.Next();
+  if (fewer) turn.Next<kSlots>();
   wait();
   MultiplyValues(weights, shared + turn.slot * kSlotBytes, rows.output);
   WaitMatrices<0>();
@@ -245,7 +235,7 @@ INLINE void Attend(const Job& job, u8* shared, const Barriers& barriers) {
     return result + r / kGroup * kResultStride + r % kGroup * kHeadDim;
   });
   if constexpr (kSomeAlone) {
-    turn.Next();
+    turn.Next<kSlots>();
     if (fewer) Drain(unit.tiles + 1, job, turn, barriers);
   }
 }

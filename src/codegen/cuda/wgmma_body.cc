@@ -60,18 +60,6 @@ INLINE Job JobOf(const ph_args& args) {
   return job;
 }
 
-// A ring's next slot, and the parity that its barrier has when it is full.
-struct Turn {
-  int slot;
-  u32 parity;
-  template <int kSlots> __device__ void Next() {
-    if (++slot == kSlots) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 // A part of a step's weights that is copied at once: where it begins.
 struct Box {
   const TensorMap* map;
