@@ -60,11 +60,10 @@ class PromptTrial : public ::testing::Test {
   // Records, as measuring it would, that a region runs best by this schedule.
   void PutRecord(ir::NodeId node, const codegen::Schedule& best) {
     const auto candidates = codegen::Candidates(graph_, node, target_, shape_);
-    const bool one_row = graph_[node].type.shape[0] == ir::Dim::Of(1);
     store_.Put(EntryKind::kTuning,
                store::KeyBuilder()
                    .Add("region", compile::RegionSignature(graph_, node))
-                   .Add("rows", one_row ? 1 : kRows)
+                   .Add("rows", compile::HasOneRow(graph_, node) ? 1 : kRows)
                    .Add("threads", shape_.threads)
                    .Add("target", target_.name)
                    .Add("profile", kProfile)

@@ -101,8 +101,7 @@ void Compiler::ChooseStep(Draft& draft) {
 }
 
 Choice Compiler::ChooseRegion(const Draft& draft, const Way& way, ir::NodeId node) const {
-  const bool one_row = draft.graph[node].type.shape[0] == ir::Dim::Of(1);
-  Choice choice = way.heuristics && !one_row
+  Choice choice = way.heuristics && !HasOneRow(draft.graph, node)
                       ? Choice{codegen::DefaultSchedule(draft.graph, node, target_, draft.shape), "heuristic"}
                       : schedules_.Choose({&draft.graph, node, draft.shape});
   const auto forced = options_.schedules.find(RegionName(draft.graph, node));
@@ -209,7 +208,9 @@ void Compiler::MeasurePrompts(std::span<Draft> drafts) {
         });
     sources.insert(sources.end(), draft.trial->sources().begin(), draft.trial->sources().end());
   }
+  const double made_before = code_.seconds();
   code_.Make(sources);  // of all at once
+  report_.tune_seconds += code_.seconds() - made_before;
   for (Draft& draft : drafts) {
     if (draft.step.kind != program::StepKind::kPrefill || !draft.trial) continue;
     Choice choice = draft.trial->Decide();

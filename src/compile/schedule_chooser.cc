@@ -23,12 +23,14 @@ std::string AttributeText(const ir::Attribute& attribute) {
 
 // What the times depend on: steps of several lengths have regions in common.
 int64_t RowsMeasured(const ScheduleChooser::Region& region) {
-  const std::vector<ir::Dim>& shape = (*region.graph)[region.node].type.shape;
-  if (shape[0] == ir::Dim::Of(1)) return 1;  // the head's, whatever the step
-  return RegionBench::RowsMeasured(region.shape);
+  return HasOneRow(*region.graph, region.node) ? 1 : RegionBench::RowsMeasured(region.shape);
 }
 
 }  // namespace
+
+bool HasOneRow(const ir::Graph& graph, ir::NodeId node) {
+  return graph[node].type.shape[0] == ir::Dim::Of(1);
+}
 
 std::string RegionSignature(const ir::Graph& graph, ir::NodeId node) {
   const ir::Node& region = graph[node];

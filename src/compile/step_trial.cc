@@ -7,6 +7,7 @@
 
 #include "base/progress.h"
 #include "compile/bare_session.h"
+#include "compile/region_bench.h"
 #include "compile/weight_pool.h"
 #include "ir/printer.h"
 #include "sys/clock.h"
@@ -17,8 +18,8 @@ namespace {
 using codegen::Schedule;
 using store::EntryKind;
 
-// Where decode is measured, and how many steps a run has; how long a prompt of any length is.
-constexpr int64_t kPast = 1023, kSteps = 8, kRowsOfAnyLength = 512;
+// Where decode is measured, and how many steps a run has.
+constexpr int64_t kPast = 1023, kSteps = 8;
 constexpr int64_t kLeastCapacity = 1280, kCapacityBlock = 256;  // a multiple of every layout's block
 
 int64_t CapacityFor(int64_t rows) {
@@ -87,9 +88,8 @@ void StepTrial::Run(session::Session& session) const {
     session.DecodeUntil(kSteps, [](int32_t) { return true; });
   } else {
     session.Reset();
-    session.Prefill(
-        std::vector<int32_t>(static_cast<size_t>(step_.rows > 0 ? step_.rows : kRowsOfAnyLength), 1),
-        step_.rows);
+    const int64_t rows = RegionBench::RowsMeasured({.rows = step_.rows});
+    session.Prefill(std::vector<int32_t>(static_cast<size_t>(rows), 1), step_.rows);
     (void)session.token();  // waits for it
   }
   device_.Finish();

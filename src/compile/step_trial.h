@@ -28,7 +28,7 @@ class StepTrial {
  public:
   struct Step {
     program::StepKind kind = program::StepKind::kDecode;
-    int64_t rows = 1;  // a bucket's length; 0: any length, which is tried at 512
+    int64_t rows = 1;  // a bucket's length; 0: any length, as RegionBench::RowsMeasured has it
   };
   using LowerBy = std::function<LoweredStep(const codegen::Schedule&)>;
   // `store`, `code` and the device outlive the trial. `lower` is called here alone. REQUIRES: there is a
