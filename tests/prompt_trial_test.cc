@@ -95,7 +95,7 @@ TEST_F(PromptTrial, RunsAsTheWholeStepWasFastest) {
   std::map<ir::NodeId, codegen::Schedule> guessed, measured;
   for (const ir::Block& block : graph_.blocks) {
     for (const ir::NodeId node : block.nodes) {
-      if (!codegen::CanCompile(graph_, node, target_)) continue;
+      if (!codegen::CanCompile(graph_, node, target_) || compile::IsOfLastRow(graph_, node)) continue;
       guessed[node] = codegen::DefaultSchedule(graph_, node, target_, shape_);
       const bool attention = graph_[node].op == ir::Op::kAttention;
       measured[node] = attention ? codegen::Candidates(graph_, node, target_, shape_).back() : guessed[node];

@@ -47,6 +47,7 @@ struct Region {
     lanes = target.vector_bytes / 4;
   }
 
+  bool HasOneQuery() const { return query.shape[0] == ir::Dim::Of(1); }
   int64_t ElementBytes() const { return unit == Unit::kBf16Pair ? 2 : 4; }
 };
 
@@ -66,6 +67,7 @@ int64_t SplitMr(int64_t group) {
 }
 
 Schedule PrefillSchedule(const Region& region, const StepShape& shape) {
+  if (region.HasOneQuery()) return {{"rows", 1}, {"mr", SplitMr(region.group)}};
   // About 48 rows: their sums stay in the nearest cache beside a block of keys and values.
   int64_t rows = 64;
   while (rows > 8 && rows * region.group > 64) rows /= 2;
@@ -103,9 +105,9 @@ std::string Constants(const Region& region, const ir::Node& node, const Schedule
                     schedule.at("ahead") != 0, node.Int("block"), RowStride(region.result));
   } else {
     text += fmt::format(
-        "constexpr bool kAhead = false;\nconstexpr int kTileQueries = {};\n"
+        "constexpr bool kAhead = false, kLastRowAlone = {};\nconstexpr int kTileQueries = {};\n"
         "constexpr i64 kResultStride = {};\n",
-        schedule.at("rows"), RowStride(region.result));
+        region.HasOneQuery(), schedule.at("rows"), RowStride(region.result));
   }
   return text;
 }
@@ -159,6 +161,7 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
     add({{"mr", SplitMr(region.group)}, {"ahead", 0}});
     return candidates;
   }
+  if (region.HasOneQuery()) return candidates;
   const int64_t widest = target.vector_bytes == 64 ? 12 : 4;
   for (const int64_t mr : {int64_t{6}, widest}) {
     for (const int64_t rows : {16, 32, 64}) {
@@ -193,7 +196,8 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId id, const Target& target,
     launch.tiles = {.count = kv_heads, .per = Per::kPositions, .block = node.Int("block")};
   } else {
     launch.entry = "attention";
-    launch.tiles = {.count = kv_heads, .per = Per::kRows, .block = queries};
+    launch.tiles = {
+        .count = kv_heads, .per = region.HasOneQuery() ? Per::kStep : Per::kRows, .block = queries};
   }
 
   const bool pairs_as_floats = region.cache.key_dims == 2 && region.unit != Unit::kBf16Pair;

@@ -203,13 +203,15 @@ ENTRY void attention(const ph_args* args, i64 tile_begin, i64 tile_end, void* sc
   const CacheElement* values = Operand<const CacheElement>(args, 2);
   ResultElement* result = Operand<ResultElement>(args, 3);
   Rows* rows = (Rows*)scratch;
-  const i64 row_blocks = (args->rows + kTileQueries - 1) / kTileQueries;
+  const i64 all = kLastRowAlone ? 1 : args->rows;
+  const i64 before = args->past + args->rows - all;  // the positions before the first query's
+  const i64 row_blocks = (all + kTileQueries - 1) / kTileQueries;
 
   NO_UNROLL for (i64 tile = tile_begin; tile < tile_end; ++tile) {
     const i64 kv_head = tile / row_blocks;
     const i64 first = (row_blocks - 1 - tile % row_blocks) * kTileQueries;
-    const int queries = (int)Min(kTileQueries, args->rows - first);
-    const i64 positions = args->past + first + queries;  // that the last query sees
+    const int queries = (int)Min(kTileQueries, all - first);
+    const i64 positions = before + first + queries;  // that the last query sees
     StartRows(rows, query, first, queries, kv_head);
     NO_UNROLL for (i64 begin = 0; begin < positions; begin += kBlock) {
       const CacheElement* block_keys = keys + KeyOffset(args->capacity, kv_head, begin, 0);

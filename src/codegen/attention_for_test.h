@@ -29,6 +29,7 @@ struct AttentionCase {
   tensor::DType cache = tensor::DType::kF32;
   tensor::DType result = tensor::DType::kF32;
   int64_t block = 0;
+  bool last_row_alone = false;  // the query has one row, however many the step has
 
   int64_t heads() const { return kv_heads * group; }
   double scale() const { return 1 / std::sqrt(static_cast<double>(head_dim)); }
@@ -38,7 +39,10 @@ struct AttentionCase {
                        tensor::ShortName(query), tensor::ShortName(cache), tensor::ShortName(result), block);
   }
 
-  ir::Type Query() const { return {query, {ir::Dim::Rows(), ir::Dim::Of(heads() * head_dim)}}; }
+  ir::Type Query() const {
+    const ir::Dim rows = last_row_alone ? ir::Dim::Of(1) : ir::Dim::Rows();
+    return {query, {rows, ir::Dim::Of(heads() * head_dim)}};
+  }
   ir::Type Cache() const {
     return {cache, {ir::Dim::Of(2), ir::Dim::Positions(), ir::Dim::Of(kv_heads), ir::Dim::Of(head_dim)}};
   }
@@ -91,8 +95,10 @@ class AttentionData {
   }
 
   std::string Name() const { return fmt::format("rows {} past {} capacity {}", rows_, past_, capacity_); }
-  int64_t rows() const { return rows_; }
-  int64_t past() const { return past_; }
+  int64_t rows() const { return rows_; }  // of the queries
+  // Of the step.
+  int64_t step_rows() const { return rows_ + others_; }
+  int64_t past() const { return past_ - others_; }
   int64_t capacity() const { return capacity_; }
 
   // The step of one row alone, with `garbage` behind what it sees.
@@ -107,6 +113,13 @@ class AttentionData {
     one.keys_.resize(size);
     one.values_.resize(size);
     return one;
+  }
+
+  // The last row, in the step of all of them.
+  AttentionData LastRowAlone() const {
+    AttentionData last = OneRow(rows_ - 1, garbage_);
+    last.others_ = rows_ - 1;
+    return last;
   }
 
   // A NaN among a position's keys.
@@ -189,6 +202,7 @@ class AttentionData {
 
   AttentionCase case_;
   int64_t rows_, past_, capacity_;
+  int64_t others_ = 0;  // rows of the step before ours
   float garbage_ = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> queries_, keys_, values_;
 };
@@ -225,14 +239,15 @@ class AttentionUnit {
  private:
   void Launch(const AttentionData& data, void* result) const {
     auto query = data.QueryBuffer(), keys = data.KeyBuffer(), values = data.ValueBuffer();
-    RunLaunch(unit_, code_.launches[0], {query.data(), keys.data(), values.data(), result}, data.rows(),
+    RunLaunch(unit_, code_.launches[0], {query.data(), keys.data(), values.data(), result}, data.step_rows(),
               data.past(), data.capacity());
   }
 
   std::vector<float> Merged(const std::vector<float>& partial, const AttentionData& data) const {
     const int64_t dim = case_.head_dim;
     const int64_t stride = RowStride(case_.Result());
-    const int64_t parts = (data.past() + 1 + case_.block - 1) / case_.block;
+    const int64_t positions = data.past() + data.step_rows();
+    const int64_t parts = (positions + case_.block - 1) / case_.block;
     std::vector<float> row;
     for (int64_t head = 0; head < case_.heads(); ++head) {
       const auto at = [&](int64_t part, int64_t i) {

@@ -94,6 +94,21 @@ TEST(SplitAttention, MergedIsTheReferenceOnEveryTargetTypeAndShape) {
   }
 }
 
+TEST(Attention, OfTheLastRowAloneIsTheReferencesLast) {
+  for (const int64_t block : {0, 128}) {
+    for (AttentionCase c : Cases(block)) {
+      c.last_row_alone = true;
+      const AttentionUnit unit(c, {});
+      for (const int64_t n : {1, 2, 17, 128}) {
+        for (const int64_t past : {0, 1, 130}) {
+          const AttentionData data = AttentionData(c, n, past, past + n + 37).LastRowAlone();
+          ExpectNear(data.Reference(), unit.Run(data), Bound(c), c.Name() + data.Name());
+        }
+      }
+    }
+  }
+}
+
 // What lies in slots of the cache that no row sees, and how a step is cut into tiles and steps, changes no
 // bit.
 TEST(Attention, RowsAreTheSameBitsForEveryScheduleAndStep) {

@@ -94,18 +94,21 @@ std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::
   return cuda::matmul_region::HandOn(graph, target, from, from_schedule, to, to_schedule);
 }
 
-ir::NodeId NormalizerOf(const ir::Graph& graph, ir::NodeId node) {
-  ir::NodeId found = ir::kNoNode;
+std::vector<ir::NodeId> NormalizersOf(const ir::Graph& graph, ir::NodeId node) {
+  std::vector<ir::NodeId> found;
+  const ir::Node* weight = nullptr;
   for (const ir::Block& block : graph.blocks) {
-    const bool yields = block.repeats() && block.yield == node;
+    const size_t before = found.size();
+    const bool carries = block.repeats() && (block.yield == node || block.carried == node);
     for (const ir::NodeId id : block.nodes) {
       if (graph[id].op != ir::Op::kMatmul) continue;
       const ir::NodeId x = graph[id].inputs[0];
-      if (x != node && !(yields && graph[x].op == ir::Op::kCarry)) continue;
+      if (x != node && !(carries && graph[x].op == ir::Op::kCarry)) continue;
       const auto spec = matmul::ReadSpec(graph, id);
       if (!spec || spec->prologue != matmul::Prologue::kRmsNorm) continue;
-      if (found != ir::kNoNode) return ir::kNoNode;
-      found = id;
+      if (found.size() > before || (weight != nullptr && *weight != graph[spec->norm])) return {};
+      weight = &graph[spec->norm];
+      found.push_back(id);
     }
   }
   return found;

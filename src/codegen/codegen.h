@@ -102,9 +102,9 @@ RegionCode Generate(const ir::Graph& graph, ir::NodeId node, const Target& targe
 // cannot be: nothing is changed.
 std::vector<Workspace> HandOn(const ir::Graph& graph, const Target& target, ir::NodeId from,
                               Schedule* from_schedule, ir::NodeId to, Schedule* to_schedule);
-// The one product that begins by normalising this node's value, in its round or, of what a repeated block
-// yields, in the next; else kNoNode.
-ir::NodeId NormalizerOf(const ir::Graph& graph, ir::NodeId node);
+// The products that begin by normalising this node's value, all by one weight: in its round or, of what a
+// repeated block yields, in the next, which may be another block's. One a block; else none.
+std::vector<ir::NodeId> NormalizersOf(const ir::Graph& graph, ir::NodeId node);
 
 // Regions of a decode step that one kernel runs one after the other: its blocks stay, and hand activations on
 // as words of four bytes an element, whatever its type, in buffers that keep their contents.

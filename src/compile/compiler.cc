@@ -158,6 +158,7 @@ std::vector<ScheduleChooser::Region> Compiler::RegionsOf(std::span<const Draft> 
     if (draft.way.persistent) continue;  // its regions have no schedules of their own
     for (const ir::Block& block : draft.graph.blocks) {
       for (ir::NodeId node : block.nodes) {
+        if (IsOfLastRow(draft.graph, node)) continue;  // once a prompt: not worth measuring
         if (codegen::CanCompile(draft.graph, node, target_))
           regions.push_back({&draft.graph, node, draft.shape});
       }

@@ -62,7 +62,9 @@ class Lowering {
   LoweredStep Run() {
     DescribeProgram();
     if (options_.persistent) BeginPersistent();
-    for (size_t i = 0; i < graph_.blocks.size(); ++i) LowerBlock(graph_.blocks[i]);
+    for (const ir::Block& block : graph_.blocks) ChooseSchedules(block);
+    for (const ir::Block& block : graph_.blocks) PairProducts(block);
+    for (const ir::Block& block : graph_.blocks) LowerBlock(block);
     step_.program = passes::PlanMemory(step_.program);
     return std::move(step_);
   }
@@ -79,7 +81,7 @@ class Lowering {
     program.rotary = {.inv_freq = graph_.rotary.inv_freq, .scale = graph_.rotary.scale};
     program.layers = 0;
     for (const ir::Block& block : graph_.blocks) {
-      if (block.repeats()) program.layers = block.repeat;
+      if (block.repeats()) program.layers = block.first + block.repeat;
     }
     if (const ir::Node* cache = FindCache(graph_))
       program.kv = codegen::CacheLayout(cache->type, options_.target);
@@ -87,8 +89,7 @@ class Lowering {
 
   void LowerBlock(const ir::Block& block) {
     if (block.repeats()) BindCarried(block);
-    ChooseSchedules(block);
-    step_.program.segments.push_back({.repeat = block.repeats() ? block.repeat : 1});
+    step_.program.segments.push_back({.repeat = block.repeat, .first = block.first});
     for (NodeId id : block.nodes) {
       if (IsPlace(graph_[id].op)) continue;
       if (LowerLink(id)) continue;
@@ -109,16 +110,30 @@ class Lowering {
                            ? options_.schedule(graph_, id)
                            : codegen::DefaultSchedule(graph_, id, options_.target, options_.shape);
     }
+  }
+
+  // Products that hand their results on, to all who normalise them or to none.
+  void PairProducts(const ir::Block& block) {
     for (NodeId from : block.nodes) {
       if (graph_[from].op != Op::kMatmul || !schedules_.contains(from)) continue;
-      const NodeId to = codegen::NormalizerOf(graph_, from);
-      if (!schedules_.contains(to)) continue;
-      const bool carried = graph_[graph_[to].inputs[0]].op == Op::kCarry;
-      if (carried && step_.program.segments.empty()) continue;  // nothing runs before the rounds
-      const std::vector<codegen::Workspace> handed =
-          codegen::HandOn(graph_, options_.target, from, &schedules_.at(from), to, &schedules_.at(to));
-      if (!handed.empty())
-        handed_[to] = AddWorkspaces(fmt::format("{}.handed", RegionName(graph_, to)), handed);
+      std::map<NodeId, codegen::Schedule> paired;
+      std::vector<codegen::Workspace> handed;
+      const std::vector<NodeId> normalizers = codegen::NormalizersOf(graph_, from);
+      codegen::Schedule schedule = schedules_.at(from);
+      const bool all = std::ranges::all_of(normalizers, [&](NodeId to) {
+        if (!schedules_.contains(to)) return false;
+        paired[to] = schedules_.at(to);
+        handed = codegen::HandOn(graph_, options_.target, from, &schedule, to, &paired[to]);
+        return !handed.empty();
+      });
+      if (normalizers.empty() || !all) continue;
+      const std::vector<int> buffers =
+          AddWorkspaces(fmt::format("{}.handed", RegionName(graph_, normalizers.front())), handed);
+      schedules_[from] = std::move(schedule);
+      for (auto& [to, its] : paired) {
+        schedules_[to] = std::move(its);
+        handed_[to] = buffers;
+      }
     }
   }
 
@@ -126,7 +141,7 @@ class Lowering {
   // where later blocks find it.
   void BindCarried(const ir::Block& block) {
     const int buffer = BufferOf(block.carried);
-    buffers_[block.yield] = buffer;
+    if (graph_[block.yield].type == graph_[block.carried].type) buffers_[block.yield] = buffer;
     for (NodeId id : block.nodes) {
       if (graph_[id].op == Op::kCarry) buffers_[id] = buffer;
     }
@@ -321,15 +336,8 @@ class Lowering {
   std::map<NodeId, Link> links_;  // regions of a persistent kernel
 };
 
-}  // namespace
-
-void PlaceCode(program::Program& program, const RegionUnit& unit, const std::string& hash) {
-  for (const RegionUnit::Place& place : unit.launches) {
-    program.segments[place.segment].launches[place.launch].code = hash;
-  }
-}
-
-std::string RegionName(const ir::Graph& graph, NodeId node) {
+// The name of what the region computes, whichever its rows.
+std::string OperationName(const ir::Graph& graph, NodeId node) {
   if (graph[node].op != Op::kMatmul) return std::string(ir::Info(graph[node].op).text);
   if (node == graph.logits) return "head";
   const std::string& epilogue = graph[node].Text("epilogue");
@@ -339,6 +347,33 @@ std::string RegionName(const ir::Graph& graph, NodeId node) {
   // Of the two residual matmuls of a layer the one behind attention is the output projection.
   const Op input = graph[graph[node].inputs[0]].op;
   return input == Op::kAttention || input == Op::kSplitAttention ? "attention_output" : "down";
+}
+
+}  // namespace
+
+void PlaceCode(program::Program& program, const RegionUnit& unit, const std::string& hash) {
+  for (const RegionUnit::Place& place : unit.launches) {
+    program.segments[place.segment].launches[place.launch].code = hash;
+  }
+}
+
+bool HasOneRow(const ir::Graph& graph, NodeId node) {
+  return graph[node].type.shape[0] == ir::Dim::Of(1);
+}
+
+bool IsOfLastRow(const ir::Graph& graph, NodeId node) {
+  const bool one = HasOneRow(graph, node) || graph[node].op == Op::kSplitAttention;
+  return one && std::ranges::any_of(graph.blocks, [&](const ir::Block& block) {
+           return block.repeats() && HasOneRow(graph, block.yield) && !HasOneRow(graph, block.carried) &&
+                  std::ranges::count(block.nodes, node) > 0;
+         });
+}
+
+std::string RegionName(const ir::Graph& graph, NodeId node) {
+  if (IsOfLastRow(graph, node) && graph[node].op != Op::kLastRow) {
+    return "last_" + OperationName(graph, node);
+  }
+  return OperationName(graph, node);
 }
 
 LoweredStep Lower(const ir::Graph& graph, const LowerOptions& options) {

@@ -50,7 +50,11 @@ struct LowerOptions {
 // The unit's launches run this code.
 void PlaceCode(program::Program& program, const RegionUnit& unit, const std::string& hash);
 
-// What a region is called: by its epilogue, or by its operation.
+// A region of one row, however many the step has.
+bool HasOneRow(const ir::Graph& graph, ir::NodeId node);
+// A region of a prompt's last layer that treats the last row alone (passes/trim_last_layer.h).
+bool IsOfLastRow(const ir::Graph& graph, ir::NodeId node);
+// What a region is called: by its epilogue, or by its operation; "last_..." where it IsOfLastRow.
 std::string RegionName(const ir::Graph& graph, ir::NodeId node);
 
 // Errors: Unsupported for a graph break that the library module cannot run either.

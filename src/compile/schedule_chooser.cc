@@ -28,10 +28,6 @@ int64_t RowsMeasured(const ScheduleChooser::Region& region) {
 
 }  // namespace
 
-bool HasOneRow(const ir::Graph& graph, ir::NodeId node) {
-  return graph[node].type.shape[0] == ir::Dim::Of(1);
-}
-
 std::string RegionSignature(const ir::Graph& graph, ir::NodeId node) {
   const ir::Node& region = graph[node];
   std::string text = fmt::format("{} : {}", ir::Info(region.op).text, ir::ToText(region.type));

@@ -48,9 +48,6 @@ class ScheduleChooser {
   double seconds_ = 0;
 };
 
-// The head's and what comes after it: the same in every step, however many rows that has.
-bool HasOneRow(const ir::Graph& graph, ir::NodeId node);
-
 // Everything that a region's code depends on, as text: its operation, attributes and types, and its inputs'.
 std::string RegionSignature(const ir::Graph& graph, ir::NodeId node);
 

@@ -130,11 +130,11 @@ class Lowering {
     ir::NodeId carry = ir::kNoNode;
     for (const ir::NodeId id : block.nodes) {
       if (graph_[id].op == ir::Op::kCarry) carry = id;
-      if (graph_[id].op == ir::Op::kKvCache) SetCache(graph_[id].type, block.repeat);
+      if (graph_[id].op == ir::Op::kKvCache) SetCache(graph_[id].type, block.first + block.repeat);
     }
     if (repeats && carry != ir::kNoNode) StartCarry(block.carried, carry);
 
-    program::Segment segment{block.repeat, {}};
+    program::Segment segment = {.repeat = block.repeat, .first = block.first};
     bool in_place = false;
     for (size_t i = 0; i < block.nodes.size(); ++i) {
       const ir::NodeId id = block.nodes[i];

@@ -1,6 +1,6 @@
 // The graph of one model step, step(n, past): what is computed, before and after fusion.
 //
-// A graph is a list of blocks, run in order: a block either runs once or repeats over the layers. A node's
+// A graph is a list of blocks, run in order: a block either runs once or repeats over layers. A node's
 // inputs stand before it, in its own block or in an earlier one that runs once; a repeated block carries one
 // value from round to round (Carry: the value that came in, `yield`: the one that goes on), and `yield` seen
 // from a later block is the last round's. Nodes are indices; a graph is a value. What each operation means is
@@ -78,6 +78,7 @@ struct Node {
 struct Block {
   std::string name;
   int64_t repeat = 1;
+  int64_t first = 0;            // repeat blocks: the layer of the first round
   NodeId carried = kNoNode;     // repeat blocks: the node of an earlier block that the first round's Carry is
   std::vector<NodeId> nodes{};  // in order of execution
   NodeId yield = kNoNode;       // repeat blocks: the value of the next round's Carry, and the block's result

@@ -36,11 +36,10 @@ class Evaluation {
         for (NodeId id : block.nodes) Execute(id);
         continue;
       }
-      if (cache_.layers.size() < static_cast<size_t>(block.repeat)) {
-        cache_.layers.resize(static_cast<size_t>(block.repeat));
-      }
+      const int64_t end = block.first + block.repeat;
+      if (cache_.layers.size() < static_cast<size_t>(end)) cache_.layers.resize(static_cast<size_t>(end));
       carried_ = Value(block.carried);
-      for (layer_ = 0; layer_ < block.repeat; ++layer_) {
+      for (layer_ = block.first; layer_ < end; ++layer_) {
         for (NodeId id : block.nodes) Execute(id);
         carried_ = Value(block.yield);
       }
@@ -55,6 +54,10 @@ class Evaluation {
   const Matrix& Input(const Node& node, size_t index) { return Value(node.inputs[index]); }
   const TensorView& Weight(const Node& node, size_t index) {
     return views_[static_cast<size_t>(node.inputs[index])];
+  }
+  // Of the first of a query's rows, which are the step's last.
+  int64_t PositionOf(const Matrix& query) const {
+    return past_ + static_cast<int64_t>(ids_.size()) - query.rows;
   }
   KvState::Layer& Layer() { return cache_.layers[static_cast<size_t>(layer_)]; }
 
@@ -88,11 +91,12 @@ class Evaluation {
         Append(node.inputs[0], Input(node, 1), Input(node, 2));
         return;
       case Op::kAttention:
-        Value(id) = Attention(Input(node, 0), Layer().keys, Layer().values, ShapeOf(node), past_);
+        Value(id) = Attention(Input(node, 0), Layer().keys, Layer().values, ShapeOf(node),
+                              PositionOf(Input(node, 0)));
         break;
       case Op::kSplitAttention:
-        Value(id) = SplitAttention(Input(node, 0), Layer().keys, Layer().values, ShapeOf(node), past_,
-                                   node.Int("block"));
+        Value(id) = SplitAttention(Input(node, 0), Layer().keys, Layer().values, ShapeOf(node),
+                                   PositionOf(Input(node, 0)), node.Int("block"));
         break;
       case Op::kAdd:
         Value(id) = Add(Input(node, 0), Input(node, 1));

@@ -181,6 +181,7 @@ class Parser {
       Block block{.name = line.Text()};
       if (line.Take("repeat")) {
         block.repeat = line.Number<int64_t>();
+        if (line.Take("from")) block.first = line.Number<int64_t>();
         line.Expect("carry");
         block.carried = line.Id();
       }

@@ -97,7 +97,11 @@ std::string Print(const Graph& graph) {
   text += "\n";
   for (const Block& block : graph.blocks) {
     text += "block " + Quoted(block.name);
-    if (block.repeats()) text += fmt::format(" repeat {} carry %{}", block.repeat, block.carried);
+    if (block.repeats()) {
+      text += fmt::format(" repeat {}", block.repeat);
+      if (block.first != 0) text += fmt::format(" from {}", block.first);
+      text += fmt::format(" carry %{}", block.carried);
+    }
     text += "\n";
     for (NodeId id : block.nodes) text += NodeLine(graph, id);
     if (block.repeats()) text += fmt::format("  yield %{}\n", block.yield);

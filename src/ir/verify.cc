@@ -56,14 +56,17 @@ class Verifier {
                        kMaxRepeat));
     }
     if (block.repeats()) {
-      // Layers are what repeats: a second repeated block would share the first one's KV cache and weights.
-      if (repeated_) Fail(fmt::format("block \"{}\" is the second one that repeats", block.name));
-      repeated_ = true;
+      // Layers are what repeats: blocks of the same layers would share their KV cache and weights.
+      if (block.first != layers_) {
+        Fail(fmt::format("block \"{}\" repeats from layer {}: expected {}, behind those before it",
+                         block.name, block.first, layers_));
+      }
+      layers_ += block.repeat;
       if (!Visible(block.carried)) {
         Fail(
             fmt::format("block \"{}\" carries %{}, which no earlier block gives", block.name, block.carried));
       }
-    } else if (block.repeat != 1 || block.carried != kNoNode) {
+    } else if (block.repeat != 1 || block.first != 0 || block.carried != kNoNode) {
       Fail(fmt::format("block \"{}\" repeats or carries but yields nothing", block.name));
     }
     int caches = 0;
@@ -93,7 +96,8 @@ class Verifier {
     if (!Visible(block.yield)) {
       Fail(fmt::format("block \"{}\" yields %{}, which is not there", block.name, block.yield));
     }
-    if (graph_[block.yield].type != graph_[block.carried].type ||
+    // One round goes on to no other: it may leave other rows than it found.
+    if ((block.repeat > 1 && graph_[block.yield].type != graph_[block.carried].type) ||
         graph_[block.yield].type.dtype != DType::kF32) {
       Fail(block.yield, fmt::format("is yielded as {}, but the block carries {}",
                                     ToText(graph_[block.yield].type), ToText(graph_[block.carried].type)));
@@ -178,7 +182,7 @@ class Verifier {
   std::vector<bool> hidden_;
   size_t placed_ = 0;
   int ids_ = 0;
-  bool repeated_ = false;
+  int64_t layers_ = 0;  // of the blocks behind us
 };
 
 }  // namespace

@@ -33,12 +33,14 @@ bool IsComputed(Op op) {
          op == Op::kMul || op == Op::kSilu || op == Op::kMatmul;
 }
 
-bool MayNarrow(const Graph& graph, NodeId id) {
-  if (!IsComputed(graph[id].op) || ir::IsResult(graph, id)) return false;
+bool AllReadNarrow(const Graph& graph, NodeId id) {
+  if (ir::IsResult(graph, id)) return false;
   const std::vector<NodeId> users = ir::Users(graph, id);
-  // The cache that a region appended to is named through it, and has a type of its own.
   return std::all_of(users.begin(), users.end(), [&](NodeId user) {
-    return graph[user].op == Op::kAppendedCache || ReadsNarrow(graph[user], id);
+    const Op op = graph[user].op;
+    // The cache that a region appended to is named through it, and has a type of its own.
+    if (op == Op::kAppendedCache) return true;
+    return op == Op::kLastRow ? AllReadNarrow(graph, user) : ReadsNarrow(graph[user], id);
   });
 }
 
@@ -50,12 +52,14 @@ Graph NarrowActivations(const Graph& graph) {
   for (NodeId id = 0; id < static_cast<NodeId>(result.nodes.size()); ++id) {
     Node& node = result[id];
     if (node.op == Op::kMatmul) node.attributes["math"] = std::string("bf16");
-    if (node.op == Op::kKvCache || MayNarrow(graph, id)) node.type.dtype = DType::kBf16;
+    const bool narrow = IsComputed(node.op) && AllReadNarrow(graph, id);
+    if (node.op == Op::kKvCache || narrow) node.type.dtype = DType::kBf16;
   }
   for (const ir::Block& block : result.blocks) {
     for (NodeId id : block.nodes) {
-      const bool cache = result[id].op == Op::kAppend || result[id].op == Op::kAppendedCache;
-      if (cache) result[id].type = ir::InferType(result, result[id]);
+      const Op op = result[id].op;
+      const bool follows = op == Op::kAppend || op == Op::kAppendedCache || op == Op::kLastRow;
+      if (follows) result[id].type = ir::InferType(result, result[id]);
     }
   }
   return result;

@@ -52,7 +52,7 @@ TEST(Pipeline, NamesItsPassesAndDumpsEach) {
               ElementsAre("drop_dead", "specialize_decode", "linear_to_matmul", "fuse_qkv", "fuse_gate_up",
                           "fuse_residual", "fuse_norm", "split_attention", "narrow_activations"));
   EXPECT_THAT(PassNames({}), ElementsAre("drop_dead", "linear_to_matmul", "fuse_qkv", "fuse_gate_up",
-                                         "fuse_residual", "fuse_norm"));
+                                         "fuse_residual", "fuse_norm", "trim_last_layer", "split_attention"));
 }
 
 TEST(Pipeline, RefusesAGraphThatDoesNotVerify) {

@@ -11,6 +11,7 @@
 #include "passes/narrow_activations.h"
 #include "passes/specialize_decode.h"
 #include "passes/split_attention.h"
+#include "passes/trim_last_layer.h"
 
 namespace preheat::passes {
 namespace {
@@ -34,8 +35,10 @@ std::vector<Pass> Passes(const PipelineOptions& options) {
   passes.push_back({"fuse_gate_up", FuseGateUp});
   passes.push_back({"fuse_residual", FuseResidual});
   passes.push_back({"fuse_norm", FuseNorm});
-  // A prompt's rows are parallel enough; one row has only its positions and heads to share among threads.
-  if (decode && options.split_block > 0) {
+  // Of regions: what is joined in one of them needs the same rows.
+  if (!decode) passes.push_back({"trim_last_layer", TrimLastLayer});
+  // Many rows are parallel enough; one has only its positions and heads to share among threads.
+  if (options.split_block > 0) {
     passes.push_back({"split_attention", [block = options.split_block](const Graph& graph) {
                         return SplitAttention(graph, block);
                       }});

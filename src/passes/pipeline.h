@@ -17,7 +17,7 @@ enum class Math { kF32, kBf16 };
 struct PipelineOptions {
   StepKind kind = StepKind::kPrefill;
   Math math = Math::kF32;
-  int64_t split_block = 128;  // kDecode: positions a tile of attention reads
+  int64_t split_block = 128;  // positions a tile of one row's attention reads; 0: it is not split
   // Called after each pass with its name and the graph's text before and after it; may be null.
   std::function<void(std::string_view pass, std::string_view before, std::string_view after)> dump = nullptr;
 };

@@ -2,6 +2,7 @@
 // limits.
 #include <rapidjson/document.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
@@ -269,11 +270,11 @@ RotaryTable ReadRotary(const Reader& in) {
 }
 
 Segment ReadSegment(const Reader& in, const Program& program) {
-  in.ExpectMembers(2);
+  in.ExpectMembers(3);
   Segment segment;
-  segment.repeat = in.Member("repeat").Int(1, kMaxLayers);
-  if (segment.repeat != 1 && segment.repeat != program.layers)
-    in.Fail("repeats neither once nor over the layers");
+  const int64_t layers = std::max<int64_t>(1, program.layers);
+  segment.first = in.Member("first").Int(0, layers - 1);
+  segment.repeat = in.Member("repeat").Int(1, layers - segment.first);
   const Reader launches = in.Member("launches");
   for (rapidjson::SizeType i = 0; i < launches.Size(); ++i) {
     segment.launches.push_back(ReadLaunch(launches.Item(i), program));

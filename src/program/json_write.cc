@@ -129,6 +129,7 @@ std::string ToJson(const Program& program) {
   for (const Segment& segment : program.segments) {
     out.StartObject();
     out.Key("repeat"), out.Int64(segment.repeat);
+    out.Key("first"), out.Int64(segment.first);
     out.Key("launches"), out.StartArray();
     for (const Launch& launch : segment.launches) Write(out, launch);
     out.EndArray();

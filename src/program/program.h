@@ -18,7 +18,7 @@
 
 namespace preheat::program {
 
-inline constexpr int kFormatVersion = 2;
+inline constexpr int kFormatVersion = 3;
 
 // bytes = fixed + per_row * rows + per_position * capacity, where rows is the most tokens that the step can
 // be given and capacity the number of positions in the KV cache.
@@ -165,8 +165,9 @@ struct Launch {
 };
 
 struct Segment {
-  int64_t repeat = 1;  // layers; the i-th run binds "{}" in weight names and the KV cache to layer i
+  int64_t repeat = 1;
   std::vector<Launch> launches;
+  int64_t first = 0;  // the i-th run binds "{}" in weight names and the KV cache to layer first + i
 
   bool operator==(const Segment&) const = default;
 };

@@ -38,7 +38,7 @@ Program Sample() {
                      {Operand::Kind::kBuffer, 0, Operand::Access::kReadWrite}};
   launch.tensor_maps = {{.operand = 0, .swizzle_bytes = 64, .dims = {{32, 2, 32}, {64, 64, 8}}},
                         {.operand = 1, .element = tensor::DType::kF32, .dims = {{32, 4, 16}, {0, 128, 7}}}};
-  program.segments = {{1, {launch}}, {2, {launch, launch}}};
+  program.segments = {{1, {launch}}, {2, {launch, launch}}, {1, {launch}, 1}};
   return program;
 }
 
@@ -74,7 +74,7 @@ TEST(Program, JsonIsCanonicalAndStable) {
   EXPECT_THAT(
       json,
       HasSubstr(
-          R"({"format_version":2,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
+          R"({"format_version":3,"name":"decode","target":"x86-64-v3","kind":"prefill","max_rows":1,)"));
   EXPECT_THAT(json, HasSubstr(R"("operands":[["weight",0,"read"],["buffer",0,"read_write"]])"));
 }
 
@@ -103,9 +103,9 @@ TEST(Program, DecodeHasLinksUpToALimit) {
 }
 
 TEST(Program, NewerFormatIsIncompatible) {
-  EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":2", "\"format_version\":3,\"new\":0"),
+  EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":3", "\"format_version\":4,\"new\":0"),
                         ErrorKind::kIncompatible),
-              HasSubstr("format version 3"));
+              HasSubstr("format version 4"));
 }
 
 TEST(Program, InconsistencyIsCorruptAndNamed) {
@@ -120,7 +120,9 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
       {"[64,128,0]", "[64,9223372036854775807,0]", "expected 0 to"},
       {"[64,128,0]", "[64,1e3,0]", "is not an integer"},
       {"\"slots\":1", "\"slots\":0", "buffers[0][2] is 0"},
-      {"\"repeat\":2", "\"repeat\":3", "repeats neither once nor over the layers"},
+      {"\"repeat\":2", "\"repeat\":3", "segments[1].repeat is 3: expected 1 to 2"},
+      {"\"first\":0", "\"first\":2", "segments[0].first is 2: expected 0 to 1"},
+      {"\"repeat\":1,\"first\":1", "\"repeat\":2,\"first\":1", "segments[2].repeat is 2: expected 1 to 1"},
       {"\"chunk\":1", "\"chunk\":0", "chunk is 0"},
       {"\"link\":0", "\"link\":1", "link is 1: expected 0 to 0"},  // links are decode's
       {"\"layers\":2", "\"layers\":\"2\"", "layers is not an integer"},

@@ -34,7 +34,7 @@ BoundProgram::BoundProgram(program::Program program, int64_t most_rows, const de
   operands_.reserve(operands);
   tensor_maps_.reserve(launches);
   for (const program::Segment& segment : program_.segments) {
-    for (int64_t layer = 0; layer < segment.repeat; ++layer) {
+    for (int64_t layer = segment.first; layer < segment.first + segment.repeat; ++layer) {
       for (const program::Launch& launch : segment.launches) {
         BindLaunch(launch, layer, addresses, bindings, kernel);
         launches_.back().round = static_cast<int>(layer);

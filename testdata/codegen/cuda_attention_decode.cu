@@ -3,12 +3,12 @@ typedef bf16 CacheElement;
 constexpr i64 kKvHeads = 8, kHeadDim = 128;
 constexpr bool kSwizzled = true;
 
-constexpr i64 kPieceElements = 16 / sizeof(CacheElement);
+constexpr u32 kPieceElements = 16 / sizeof(CacheElement);
 // Where the piece-th 16 bytes of a position's row stand in it.
-INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? piece ^ (position & 7) : piece; }
+INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? (u32)piece ^ ((u32)position & 7) : (u32)piece; }
 INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
-  const i64 row = (kv_head * capacity + position) * kHeadDim;
-  return row + PieceAt(position, d / kPieceElements) * kPieceElements + d % kPieceElements;
+  const u32 piece = (u32)d / kPieceElements, rest = (u32)d % kPieceElements;
+  return (kv_head * capacity + position) * kHeadDim + (PieceAt(position, piece) * kPieceElements + rest);
 }
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) { return KeyOffset(capacity, kv_head, position, d); }
 typedef bf16 QueryElement;
@@ -17,6 +17,7 @@ constexpr i64 kQueryStride = 3072, kResultStride = 3072;
 constexpr float kScale = 8.838834614e-02f;
 constexpr int kWarps = 8, kSplits = 16, kGroup = 3, kGroups = 8, kGroupsPerKvHead = 1, kRowLanes = 16;
 constexpr i64 kLeastSplit = 256;
+constexpr bool kLastRowAlone = false;
 
 constexpr int kPer = kPer16<CacheElement>;          // dimensions of a lane: 16 bytes of a row
 constexpr int kLanesPerRow = kRowLanes;             // a power of two; lanes behind the row's end have nothing
@@ -155,7 +156,7 @@ KERNEL(attention, kWarps * 32, 1, ph_gpu_args) {
   const i64 group = BlockIndex() / kSplits % kGroups;
   const i64 kv_head = group / kGroupsPerKvHead;
   const i64 row = BlockIndex() / (kSplits * kGroups);
-  const i64 positions = args.past + row + 1;
+  const i64 positions = args.past + (kLastRowAlone ? args.rows : row + 1);
   i64 length = (positions + kSplits - 1) / kSplits;
   length = Max((length + kWarps * kBatch - 1) / (kWarps * kBatch) * (kWarps * kBatch), kLeastSplit);
   const int splits = (int)((positions + length - 1) / length);

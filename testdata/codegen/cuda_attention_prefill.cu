@@ -3,12 +3,12 @@ typedef bf16 CacheElement;
 constexpr i64 kKvHeads = 8, kHeadDim = 128;
 constexpr bool kSwizzled = true;
 
-constexpr i64 kPieceElements = 16 / sizeof(CacheElement);
+constexpr u32 kPieceElements = 16 / sizeof(CacheElement);
 // Where the piece-th 16 bytes of a position's row stand in it.
-INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? piece ^ (position & 7) : piece; }
+INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? (u32)piece ^ ((u32)position & 7) : (u32)piece; }
 INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
-  const i64 row = (kv_head * capacity + position) * kHeadDim;
-  return row + PieceAt(position, d / kPieceElements) * kPieceElements + d % kPieceElements;
+  const u32 piece = (u32)d / kPieceElements, rest = (u32)d % kPieceElements;
+  return (kv_head * capacity + position) * kHeadDim + (PieceAt(position, piece) * kPieceElements + rest);
 }
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) { return KeyOffset(capacity, kv_head, position, d); }
 typedef bf16 QueryElement;

@@ -364,6 +364,60 @@ struct Scales {
 };
 INLINE void InitScales(const Barriers&) {}
 INLINE void MoveScales(const Job&, u8*, const Barriers&) {}
+
+// Where blocks share sums, each finishes a slice of the items and sends the other slices to the blocks that finish them:
+// 16 bytes a lane and block of 8 columns.
+CONSTANT int SliceOf(int split) { return kItems * split / kSplit; }
+constexpr int kUnits = kTileRows / 16, kUnitBytes = kMostItems * kItemBlocks * 512;
+INLINE u32 BytesSentTo(int split) {
+  return (u32)((kSplit - 1) * kUnits * (SliceOf(split + 1) - SliceOf(split)) * kItemBlocks * 512);
+}
+
+// To block kTo of those that share the sums, and to the next. `unit`: the first of the warp's, counted through the block.
+template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared, const Barriers& barriers, int unit) {
+  if constexpr (kTo < kSplit) {
+    if (kTo != job.split) {
+      const int from = job.split < kTo ? job.split : job.split - 1;  // among those that send there
+      const u32 done = AddressIn(barriers.exchanged, job.RankOfSplit(kTo));
+      const u32 slice = AddressIn(shared, job.RankOfSplit(kTo)) + (u32)((from * kUnits + unit) * kUnitBytes + Lane() * 16);
+      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+        UNROLL for (int item = SliceOf(kTo); item < SliceOf(kTo + 1); ++item) {
+          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+            Send16(slice + (u32)(m * 4 * kUnitBytes + ((item - SliceOf(kTo)) * kItemBlocks + b) * 512),
+                   sums[m] + 4 * BlockOf(item, b), done);
+          }
+        }
+      }
+    }
+    SendSlices<kTo + 1>(job, sums, shared, barriers, unit);
+  }
+}
+
+// Adds what the others sent to this block's slice, always in the order of k. Which slice it is must be known to the
+// compiler, since sums are registers: kSlice goes through all.
+template <int kSlice> INLINE void AddSent(const Job& job, Sums& sums, const u8* shared, int first_unit) {
+  if constexpr (kSlice < kSplit) {
+    if (job.split != kSlice) return AddSent<kSlice + 1>(job, sums, shared, first_unit);
+    UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+      UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
+        UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+          float* const own = sums[m] + 4 * BlockOf(item, b);
+          float total[4];
+          UNROLL for (int s = 0; s < kSplit; ++s) {
+            float part[4] = {own[0], own[1], own[2], own[3]};
+            if (s != kSlice) {
+              const u8* const sent = shared + ((s < kSlice ? s : s - 1) * kUnits + first_unit + m * 4) * kUnitBytes +
+                                     ((item - SliceOf(kSlice)) * kItemBlocks + b) * 512 + Lane() * 16;
+              Unpack(*(const Words4*)sent, (const f32*)0, part);
+            }
+            UNROLL for (int i = 0; i < 4; ++i) total[i] = s == 0 ? part[i] : total[i] + part[i];
+          }
+          UNROLL for (int i = 0; i < 4; ++i) own[i] = total[i];
+        }
+      }
+    }
+  }
+}
 namespace fragment {
 constexpr int LANES = 16;
 struct VF {
@@ -419,10 +473,8 @@ INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF 
 }
 }  // namespace fragment
 
-// Finishes the items kFrom .. kTo - 1 of all the unit's rows. ready() returns when the sums are complete.
-template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
-  ready();
+// Finishes the items kFrom .. kTo - 1 of all the unit's rows, whose sums are complete.
+template <int kFrom, int kTo> INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales) {
   UNROLL for (int n = 0; n < kRowBlocks * (kTo - kFrom); ++n) {
     const int m = n / (kTo - kFrom), item = kFrom + n % (kTo - kFrom);
     const float* const first = sums[m] + 4 * BlockOf(item, 0);
@@ -440,64 +492,20 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scal
     }
   }
 }
-
-// Where blocks share sums, each finishes a slice of the items and sends the other slices to the blocks that finish them:
-// 16 bytes a lane and block of 8 columns.
-CONSTANT int SliceOf(int split) { return kItems * split / kSplit; }
-constexpr int kUnits = kTileRows / 16, kUnitBytes = kMostItems * kItemBlocks * 512;
-INLINE u32 BytesSentTo(int split) {
-  return (u32)((kSplit - 1) * kUnits * (SliceOf(split + 1) - SliceOf(split)) * kItemBlocks * 512);
+// ready() returns when the sums are complete.
+template <class Ready> INLINE void FinishTile(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  ready();
+  FinishItems<0, kItems>(job, sums, unit, scales);
 }
-
-// To block kTo of those that share the sums, and to the next. `unit`: the first of the warp's, counted through the block.
-template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared, const Barriers& barriers, int unit) {
-  if constexpr (kTo < kSplit) {
-    if (kTo != job.split) {
-      const int from = job.split < kTo ? job.split : job.split - 1;  // among those that send there
-      const u32 done = AddressIn(barriers.exchanged, job.RankOfSplit(kTo));
-      const u32 slice = AddressIn(shared, job.RankOfSplit(kTo)) + (u32)((from * kUnits + unit) * kUnitBytes + Lane() * 16);
-      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
-        UNROLL for (int item = SliceOf(kTo); item < SliceOf(kTo + 1); ++item) {
-          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
-            Send16(slice + (u32)(m * 4 * kUnitBytes + ((item - SliceOf(kTo)) * kItemBlocks + b) * 512),
-                   sums[m] + 4 * BlockOf(item, b), done);
-          }
-        }
-      }
-    }
-    SendSlices<kTo + 1>(job, sums, shared, barriers, unit);
-  }
-}
-
-// Adds what the others sent, always in the order of k, and finishes this block's slice. Which it is must be known to the
-// compiler, since sums are registers: kSlice goes through all.
-template <int kSlice>
-INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, u8* shared,
-                        const Barriers& barriers, int first_unit) {
+template <int kSlice> INLINE void FinishOwn(const Job& job, Sums& sums, const Unit& unit, const Scales& scales) {
   if constexpr (kSlice < kSplit) {
-    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, scales, shared, barriers, first_unit);
-    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales, [&] {
-      WaitBarrier(barriers.exchanged, 0);
-      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
-        UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
-          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
-            float* const own = sums[m] + 4 * BlockOf(item, b);
-            float total[4];
-            UNROLL for (int s = 0; s < kSplit; ++s) {
-              float part[4] = {own[0], own[1], own[2], own[3]};
-              if (s != kSlice) {
-                const u8* const sent = shared + ((s < kSlice ? s : s - 1) * kUnits + first_unit + m * 4) * kUnitBytes +
-                                       ((item - SliceOf(kSlice)) * kItemBlocks + b) * 512 + Lane() * 16;
-                Unpack(*(const Words4*)sent, (const f32*)0, part);
-              }
-              UNROLL for (int i = 0; i < 4; ++i) total[i] = s == 0 ? part[i] : total[i] + part[i];
-            }
-            UNROLL for (int i = 0; i < 4; ++i) own[i] = total[i];
-          }
-        }
-      }
-    });
+    if (job.split != kSlice) return FinishOwn<kSlice + 1>(job, sums, unit, scales);
+    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales);
   }
+}
+template <class Ready> INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  ready();
+  FinishOwn<0>(job, sums, unit, scales);
 }
 
 // ---- The movers: one thread for the weights, one for x --------------------------------------------------------
@@ -620,15 +628,19 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
     const Unit unit = {job.FirstRow(tile) + first_row, job.ColumnTile(tile),
                        shared + kStageAt + warp_index * kRowBlocks * 16 * kPitch};
     if constexpr (kSplit == 1) {
-      FinishItems<0, kItems>(job, sums, unit, scales, [&] {
+      FinishTile(job, sums, unit, scales, [&] {
         multiplied();
         if constexpr (!kPersistent) SyncNamed(1, kWarpgroups * 128);  // what is staged takes the rings' place
       });
     } else {
       multiplied();
       SyncCluster();  // all are done with their rings, which take what is sent
-      SendSlices<0>(job, sums, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
-      FinishSlice<0>(job, sums, unit, scales, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
+      const int first_unit = group * kRowBlocks * 4 + warp_index % 4;  // of the warp, counted through the block
+      SendSlices<0>(job, sums, shared, barriers, first_unit);
+      FinishSlice(job, sums, unit, scales, [&] {
+        WaitBarrier(barriers.exchanged, 0);
+        AddSent<0>(job, sums, shared, first_unit);
+      });
     }
     scales.End();
   }

@@ -153,12 +153,12 @@ typedef bf16 CacheElement;
 constexpr i64 kKvHeads = 8, kHeadDim = 128;
 constexpr bool kSwizzled = true;
 
-constexpr i64 kPieceElements = 16 / sizeof(CacheElement);
+constexpr u32 kPieceElements = 16 / sizeof(CacheElement);
 // Where the piece-th 16 bytes of a position's row stand in it.
-INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? piece ^ (position & 7) : piece; }
+INLINE i64 PieceAt(i64 position, i64 piece) { return kSwizzled ? (u32)piece ^ ((u32)position & 7) : (u32)piece; }
 INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
-  const i64 row = (kv_head * capacity + position) * kHeadDim;
-  return row + PieceAt(position, d / kPieceElements) * kPieceElements + d % kPieceElements;
+  const u32 piece = (u32)d / kPieceElements, rest = (u32)d % kPieceElements;
+  return (kv_head * capacity + position) * kHeadDim + (PieceAt(position, piece) * kPieceElements + rest);
 }
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) { return KeyOffset(capacity, kv_head, position, d); }
 
@@ -188,40 +188,33 @@ struct Early {
 };
 INLINE Early Before(const ph_args* args, i64 row, int part, i64 column, int count) {
   if (part == 2) return {VF{}, VF{}};
-  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim + column % kHeadDim;  // [2][kHalf]
+  const f32* turn = Operand<const f32>(args, kRotary) + (args->past + row) * kHeadDim + (u32)column % (u32)kHeadDim;  // [2][kHalf]
   return {LoadRun(turn, count), LoadRun(turn + kHalf, count)};
 }
 
-INLINE void AppendKeys(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
-  CacheElement* keys = Operand<CacheElement>(args, kKeys);
+INLINE void Append(const ph_args* args, i64 row, bool keys, i64 head, i64 d, int count, VF y) {
+  CacheElement* cache = keys ? Operand<CacheElement>(args, kKeys) : Operand<CacheElement>(args, kValues);
+  const i64 position = args->past + row;
   StoreEach<CacheElement>(y, count, [&](int i) {
-    return keys + KeyOffset(args->capacity, head, args->past + row, d + i);
-  });
-}
-INLINE void AppendValues(const ph_args* args, i64 row, i64 head, i64 d, int count, VF y) {
-  CacheElement* values = Operand<CacheElement>(args, kValues);
-  StoreEach<CacheElement>(y, count, [&](int i) {
-    return values + ValueOffset(args->capacity, head, args->past + row, d + i);
+    return cache + (keys ? KeyOffset(args->capacity, head, position, d + i) : ValueOffset(args->capacity, head, position, d + i));
   });
 }
 
 INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF y1, const Early& early) {
-  const i64 head = column / kHeadDim, d = column % kHeadDim;
+  const i64 head = (u32)column / (u32)kHeadDim, d = (u32)column % (u32)kHeadDim;
   y0 = Biased(args, part, column, count, y0);
   y1 = Biased(args, part, column + kHalf, count, y1);
-  if (part == 2) {
-    AppendValues(args, row, head, d, count, y0);
-    AppendValues(args, row, head, d + kHalf, count, y1);
-    return;
+  if (part != 2) {
+    const VF turned = y0 * early.cos - y1 * early.sin;
+    y1 = y1 * early.cos + y0 * early.sin;
+    y0 = turned;
   }
-  const VF turned0 = y0 * early.cos - y1 * early.sin;
-  const VF turned1 = y1 * early.cos + y0 * early.sin;
-  if (part == 1) {
-    AppendKeys(args, row, head, d, count, turned0);
-    AppendKeys(args, row, head, d + kHalf, count, turned1);
+  if (part != 0) {
+    Append(args, row, part == 1, head, d, count, y0);
+    Append(args, row, part == 1, head, d + kHalf, count, y1);
   } else {
-    StoreRun(OutputAt(args, row, column), turned0, count);
-    StoreRun(OutputAt(args, row, column + kHalf), turned1, count);
+    StoreRun(OutputAt(args, row, column), y0, count);
+    StoreRun(OutputAt(args, row, column + kHalf), y1, count);
   }
 }
 

@@ -48,6 +48,7 @@ struct Region {
     most_shared = MostSharedBytes(target);
   }
 
+  bool HasOneQuery() const { return query.shape[0] == ir::Dim::Of(1); }
   int64_t RowBytes() const { return head_dim * static_cast<int64_t>(tensor::Bytes(cache.dtype)); }
   // How many blocks of so many bytes have room on a multiprocessor: it has what a block may have at most, and
   // the card's own.
@@ -116,11 +117,12 @@ RegionCode GenerateRows(const Region& region, const Schedule& schedule, RegionLa
   text += fmt::format(
       "constexpr int kWarps = {}, kSplits = {}, kGroup = {}, kGroups = {}, kGroupsPerKvHead = {}, kRowLanes "
       "= {};\n"
-      "constexpr i64 kLeastSplit = {};\n",
-      warps, splits, heads, groups, region.group / heads, lanes, schedule.at("least"));
+      "constexpr i64 kLeastSplit = {};\nconstexpr bool kLastRowAlone = {};\n",
+      warps, splits, heads, groups, region.group / heads, lanes, schedule.at("least"), region.HasOneQuery());
   text += kRowsBody;
   const int64_t part = region.head_dim + 2;
-  launch.tiles = {.count = groups * splits, .per = program::TileCount::Per::kRows};
+  using Per = program::TileCount::Per;
+  launch.tiles = {.count = groups * splits, .per = region.HasOneQuery() ? Per::kStep : Per::kRows};
   launch.blocks = {.threads = static_cast<int>(warps) * 32, .shared_bytes = warps * heads * part * 4};
   RegionCode code;
   if (splits > 1) {
@@ -205,7 +207,7 @@ bool CanCompile(const ir::Graph& graph, ir::NodeId id, const Target&) {
 Schedule DefaultSchedule(const ir::Graph& graph, ir::NodeId id, const Target& target,
                          const StepShape& shape) {
   const Region region(graph, id, target);
-  if (shape.rows == 1) return RowsSchedule(8, 16, 256);
+  if (shape.rows == 1 || region.HasOneQuery()) return RowsSchedule(8, 16, 256);
   if (region.CanWgmma(target)) return WgmmaSchedule(64, 8, QueriesOfBlock(region, shape));
   if (region.CanTile()) {
     // Few rows: more blocks, and positions side by side, since there is less to wait for. Many: keys and
@@ -222,7 +224,8 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
     if (std::find(candidates.begin(), candidates.end(), schedule) == candidates.end())
       candidates.push_back(schedule);
   };
-  if (shape.rows == 1) {
+  const Region region(graph, id, target);
+  if (shape.rows == 1 || region.HasOneQuery()) {
     for (const int64_t splits : {8, 16, 32}) {
       for (const int64_t warps : {4, 8, 16}) {
         for (const int64_t least : {128, 256}) add(RowsSchedule(warps, splits, least));
@@ -230,7 +233,6 @@ std::vector<Schedule> Candidates(const ir::Graph& graph, ir::NodeId id, const Ta
     }
     return candidates;
   }
-  const Region region(graph, id, target);
   if (region.CanWgmma(target)) {  // the others take twice as long
     const int64_t unit = QueriesOfUnit(region);
     add(WgmmaSchedule(64, 8, 2 * unit));

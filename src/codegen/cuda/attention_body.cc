@@ -140,7 +140,7 @@ KERNEL(attention, kWarps * 32, 1, ph_gpu_args) {
   const i64 group = BlockIndex() / kSplits % kGroups;
   const i64 kv_head = group / kGroupsPerKvHead;
   const i64 row = BlockIndex() / (kSplits * kGroups);
-  const i64 positions = args.past + row + 1;
+  const i64 positions = args.past + (kLastRowAlone ? args.rows : row + 1);
   i64 length = (positions + kSplits - 1) / kSplits;
   length = Max((length + kWarps * kBatch - 1) / (kWarps * kBatch) * (kWarps * kBatch), kLeastSplit);
   const int splits = (int)((positions + length - 1) / length);

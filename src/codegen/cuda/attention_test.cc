@@ -39,10 +39,10 @@ Outcome Attend(const AttentionCase& c, const CudaUnitForTest& unit, const Region
   ph_gpu_args args{};
   void* operands[] = {query.data(), keys.data(), values.data(), result.data()};
   std::copy(std::begin(operands), std::end(operands), args.operands);
-  args.rows = data.rows();
+  args.rows = data.step_rows();
   args.past = data.past();
   args.capacity = data.capacity();
-  args.tiles = launch.tiles.Tiles(data.rows(), data.past());
+  args.tiles = launch.tiles.Tiles(data.step_rows(), data.past());
   const HostRun run = unit.Run(launch.entry, {.grid = static_cast<int>(args.tiles),
                                               .threads = launch.blocks.threads,
                                               .shared_bytes = static_cast<int>(launch.blocks.shared_bytes),
@@ -122,6 +122,26 @@ TEST(CudaTiles, ARowHasTheSameBitsInEveryStep) {
       const float* const same = &all.rows[static_cast<size_t>(row * c.heads() * c.head_dim)];
       EXPECT_EQ(std::memcmp(one.rows.data(), same, one.rows.size() * 4), 0)
           << ToText(schedule) << " row " << row;
+    }
+  }
+}
+
+// However many rows the step has: it sees all of their positions.
+TEST(CudaRows, TheLastRowAloneIsTheReferencesLast) {
+  SKIP_WITHOUT_FIBERS();
+  for (const Heads& heads : {Heads{2, 3, 128}, Heads{1, 4, 64}}) {
+    AttentionCase c = CaseOf(heads);
+    c.last_row_alone = true;
+    const StepShape shape = {.rows = 128};
+    EXPECT_EQ(attention::DefaultSchedule(c.Graph(), AttentionCase::kNode, c.target, shape).at("family"), 0);
+    const RegionCode code = attention::Generate(c.Graph(), AttentionCase::kNode, c.target, shape,
+                                                {{"family", 0}, {"warps", 4}, {"splits", 1}, {"least", 64}});
+    const CudaUnitForTest unit(code.source);
+    for (const auto& [rows, past] : {std::pair{1, 0}, {5, 130}, {128, 17}}) {
+      const AttentionData data = AttentionData(c, rows, past, past + rows + 37).LastRowAlone();
+      const Outcome outcome = Attend(c, unit, code.launches[0], data, static_cast<uint64_t>(rows) % 3);
+      ASSERT_EQ(outcome.error, "") << c.Name() << data.Name();
+      EXPECT_LE(WorstError(data.Reference(), outcome.rows), kBound) << c.Name() << data.Name();
     }
   }
 }

@@ -25,7 +25,8 @@ using tensor::DType;
 
 constexpr int64_t kMma = 2, kWarp = 3;  // families
 // Shapes that are tried, and how many of them also with another number of steps of weights asked for ahead.
-// Few: prompts by the best of four, two of them in two ways, took an H200 no less time than by the heuristics.
+// Few: prompts by the best of four, two of them in two ways, took an H200 no less time than by the
+// heuristics.
 constexpr size_t kWgmmaCandidates = 3, kWithOtherHeads = 1;
 constexpr int kStageThreads = 128;
 constexpr int64_t kStepOfMma = 32, kStrideOfMma = 40;  // as in gemm_body.cc
@@ -65,7 +66,9 @@ Staged StagedRows(const ir::Graph& graph, const Spec& spec, const Schedule& sche
 
 // Of a product that hands its result on: what its text names for that; the specification with where it goes.
 std::string HandsOnText(const ir::Graph& graph, Spec* spec) {
-  const auto to = matmul::ReadSpec(graph, NormalizerOf(graph, spec->node));
+  const std::vector<ir::NodeId> normalizers = NormalizersOf(graph, spec->node);
+  CHECK(!normalizers.empty());
+  const auto to = matmul::ReadSpec(graph, normalizers.front());
   CHECK(to.has_value());
   spec->handed_to = to->node;
   spec->gain = to->norm;
@@ -87,14 +90,26 @@ void AddRowLaunch(const char* entry, const OperandList& operands, RegionCode* co
   launch.operands = operands.operands();
 }
 
-// Nobody hands the first round's rows on: a launch does, once. Its text.
-std::string AddFirstHandOn(const Spec& spec, int64_t sums_of_row, RegionCode* code) {
+// True of a Carry that in the first round is what no product made.
+bool BeginsRounds(const ir::Graph& graph, ir::NodeId x) {
+  if (graph[x].op != ir::Op::kCarry) return false;
+  return std::ranges::any_of(graph.blocks, [&](const ir::Block& block) {
+    return block.repeats() && std::ranges::count(block.nodes, x) > 0 &&
+           graph[block.carried].op != ir::Op::kMatmul;
+  });
+}
+
+// Nobody hands those rows on: a launch does, once. Its text, which is also that of the rounds of another
+// block: they run the same code.
+std::string AddFirstHandOn(const ir::Graph& graph, const Spec& spec, int64_t sums_of_row, RegionCode* code) {
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
   operands.Add("kFirstRows", Handed(spec, 0, Operand::Access::kWrite));
   operands.Add("kFirstSquares", Handed(spec, 1, Operand::Access::kWrite));
-  AddRowLaunch("hand_on", operands, code);
-  code->launches.back().before_rounds = true;
+  if (BeginsRounds(graph, spec.x)) {
+    AddRowLaunch("hand_on", operands, code);
+    code->launches.back().before_rounds = true;
+  }
   return fmt::format("constexpr int kSumsOfRow = {};\n", sums_of_row) + operands.text() +
          HandOnWords(spec, kStageThreads, 0) + kHandOnKernel;
 }
@@ -177,7 +192,7 @@ RegionCode GenerateGemm(const ir::Graph& graph, const Spec& product, const Targe
     operands.AddNode("kA", spec.x, Operand::Access::kRead);
   } else if (staged.by == StagedBy::kEarlierRegion) {
     text += fmt::format("constexpr float kEps = {:.9e}f;\n", spec.eps);
-    if (graph[spec.x].op == ir::Op::kCarry) text += AddFirstHandOn(spec, schedule.at("handed"), &code);
+    if (graph[spec.x].op == ir::Op::kCarry) text += AddFirstHandOn(graph, spec, schedule.at("handed"), &code);
     operands.Add("kA", Handed(spec, 0, Operand::Access::kRead));
   } else {
     OperandList stage;

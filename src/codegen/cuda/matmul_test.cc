@@ -147,7 +147,7 @@ struct HandedPair {
              const WgmmaNumbers& to_numbers)
       : from(from_case), to(to_case) {
     Schedule from_schedule = ToSchedule(from_numbers), to_schedule = ToSchedule(to_numbers);
-    EXPECT_EQ(NormalizerOf(second.graph, first.matmul), second.matmul);
+    EXPECT_EQ(NormalizersOf(second.graph, first.matmul), std::vector<ir::NodeId>{second.matmul});
     handed = HandOn(second.graph, kHopper, first.matmul, &from_schedule, second.matmul, &to_schedule);
     EXPECT_EQ(handed.size(), 2u);
     first_code = codegen::Generate(second.graph, first.matmul, kHopper, {}, from_schedule);
@@ -287,7 +287,7 @@ TEST(Wgmma, HandsOnOnlyToWgmma) {
   const MatmulCase from = {.epilogue = "add", .k = 320, .columns = {136}, .x = DType::kBf16};
   const MatmulCase to = {.prologue = "rms_norm", .k = 136, .columns = {104}};
   const MatmulGraph g = MakeGraph(from);
-  EXPECT_EQ(NormalizerOf(g.graph, g.matmul), ir::kNoNode);
+  EXPECT_TRUE(NormalizersOf(g.graph, g.matmul).empty());
   const MatmulGraph next = MakeGraph(to, &g);
   const Schedule wgmma = ToSchedule({.rows = 64, .columns = 8, .warpgroups = 1});
   const Schedule mma = {{"family", 2}, {"tile_rows", 64}, {"tile_columns", 64}, {"stages", 4}};
@@ -338,7 +338,10 @@ TEST(Wgmma, BrokenIsCaught) {
       {"CommitMatrices();", ""},
       {"Advance(b, part * 32)", "Advance(b, part * 16)"},
       {"group * kRowBlocks * 64 * kRowBytes", "(group + 1) * kRowBlocks * 64 * kRowBytes"},
-      {"  SyncWarp();\n}\n\n// Finishes", "}\n\n// Finishes"},
+      {"  SyncWarp();\n}\n\ntemplate <int kSlice> INLINE void StageOwn",
+       "}\n\ntemplate <int kSlice> INLINE void StageOwn"},
+      {"if (job.split != kSlice) return StageOwn", "if (job.split == kSlice) return StageOwn"},
+      {"if (job.split != kSlice) return AddSent", "if (job.split == kSlice) return AddSent"},
       {"(mapless)", "(mapless)"},
   };
   for (const Mutant& mutant : mutants) {

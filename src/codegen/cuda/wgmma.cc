@@ -64,6 +64,7 @@ std::string WgmmaText(const ir::Graph& graph, const Spec& spec, const Target& ta
       break;
   }
   text += shape.numbers().handed > 0 ? kWgmmaScales : kWgmmaNoScales;
+  text += kWgmmaSlices;
   if (spec.epilogue == Epilogue::kSiluMul) {
     text += std::string("namespace fragment {") + kFragmentWords + finish + "}  // namespace fragment\n";
     text += kWgmmaFinishFragments;
@@ -72,7 +73,6 @@ std::string WgmmaText(const ir::Graph& graph, const Spec& spec, const Target& ta
     text += shape.numbers().hands_on != 0 ? kWgmmaHandsOn : kWgmmaKeepsResult;
     text += kWgmmaFinishRows;
   }
-  text += kWgmmaFinishSlices;
   text += kWgmmaKernel;
   return text;
 }

@@ -273,15 +273,19 @@ INLINE void Multiply(const Job& job, u8* shared, const Barriers& barriers) {
     const Unit unit = {job.FirstRow(tile) + first_row, job.ColumnTile(tile),
                        shared + kStageAt + warp_index * kRowBlocks * 16 * kPitch};
     if constexpr (kSplit == 1) {
-      FinishItems<0, kItems>(job, sums, unit, scales, [&] {
+      FinishTile(job, sums, unit, scales, [&] {
         multiplied();
         if constexpr (!kPersistent) SyncNamed(1, kWarpgroups * 128);  // what is staged takes the rings' place
       });
     } else {
       multiplied();
       SyncCluster();  // all are done with their rings, which take what is sent
-      SendSlices<0>(job, sums, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
-      FinishSlice<0>(job, sums, unit, scales, shared, barriers, group * kRowBlocks * 4 + warp_index % 4);
+      const int first_unit = group * kRowBlocks * 4 + warp_index % 4;  // of the warp, counted through the block
+      SendSlices<0>(job, sums, shared, barriers, first_unit);
+      FinishSlice(job, sums, unit, scales, [&] {
+        WaitBarrier(barriers.exchanged, 0);
+        AddSent<0>(job, sums, shared, first_unit);
+      });
     }
     scales.End();
   }

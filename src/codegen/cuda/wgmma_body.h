@@ -23,7 +23,7 @@ extern const char kWgmmaHandsOn[];
 // quads. Then the exchange of sums between blocks that share them.
 extern const char kWgmmaFinishFragments[];
 extern const char kWgmmaFinishRows[];
-extern const char kWgmmaFinishSlices[];
+extern const char kWgmmaSlices[];
 
 extern const char kWgmmaKernel[];
 

@@ -48,10 +48,8 @@ INLINE void StoreRun(f32* p, VF v, int count) {
 )text";
 
 const char kWgmmaFinishFragments[] = R"text(
-// Finishes the items kFrom .. kTo - 1 of all the unit's rows. ready() returns when the sums are complete.
-template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
-  ready();
+// Finishes the items kFrom .. kTo - 1 of all the unit's rows, whose sums are complete.
+template <int kFrom, int kTo> INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales) {
   UNROLL for (int n = 0; n < kRowBlocks * (kTo - kFrom); ++n) {
     const int m = n / (kTo - kFrom), item = kFrom + n % (kTo - kFrom);
     const float* const first = sums[m] + 4 * BlockOf(item, 0);
@@ -68,6 +66,21 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scal
       fragment::Finish(&job.args, row, 0, column, row < job.rows ? columns : 0, y0, y1, {});
     }
   }
+}
+// ready() returns when the sums are complete.
+template <class Ready> INLINE void FinishTile(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  ready();
+  FinishItems<0, kItems>(job, sums, unit, scales);
+}
+template <int kSlice> INLINE void FinishOwn(const Job& job, Sums& sums, const Unit& unit, const Scales& scales) {
+  if constexpr (kSlice < kSplit) {
+    if (job.split != kSlice) return FinishOwn<kSlice + 1>(job, sums, unit, scales);
+    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales);
+  }
+}
+template <class Ready> INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  ready();
+  FinishOwn<0>(job, sums, unit, scales);
 }
 )text";
 
@@ -121,25 +134,39 @@ template <int kFrom, int kTo> INLINE void Stage(Sums& sums, const Unit& unit) {
   SyncWarp();
 }
 
-// Finishes the items kFrom .. kTo - 1 of all the unit's rows, along rows: four columns of a list a lane. The sums lie so
-// that a lane has two columns of a row: straight from there, an access would touch eight lines for 256 bytes. ready()
-// returns when the sums are complete. What the epilogue reads beside them is asked for a batch ahead, of the first
-// what sums leave registers for before ready(). A loop of little code where there is much to do: it runs once a launch,
-// from a cold cache, and instructions come slower than data.
-template <int kFrom, int kTo, class Ready>
-INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+template <int kSlice> INLINE void StageOwn(const Job& job, Sums& sums, const Unit& unit) {
+  if constexpr (kSlice < kSplit) {
+    if (job.split != kSlice) return StageOwn<kSlice + 1>(job, sums, unit);
+    Stage<SliceOf(kSlice), SliceOf(kSlice + 1)>(sums, unit);
+  }
+}
+
+// Finishes the items from `first` on, kMost or those before `end`, of all the unit's rows, along rows: four columns of a
+// list a lane. The sums lie so that a lane has two columns of a row: straight from there, an access would touch eight
+// lines for 256 bytes. ready() returns when the sums are complete, stage() when they are staged. What the epilogue reads
+// beside them is asked for a batch ahead, of the first what sums leave registers for before ready(). A loop of little
+// code where there is much to do: it runs once a launch, from a cold cache, and instructions come slower than data.
+template <int kMost, class Ready, class Stage>
+INLINE void FinishStaged(const Job& job, const Unit& unit, const Scales& scales, int first, int end, Ready ready, Stage stage) {
   constexpr int kQuads = kItemBlocks * 2 / kLists;  // of an item's row
-  constexpr int kPerRow = (kTo - kFrom) * kQuads;
+  constexpr int kPerRow = kMost * kQuads;
   constexpr int kRounds = kPerRow / 2, kAll = kRowBlocks * kRounds;  // of a warp: 16 rows, a quad a lane
   constexpr int kEarly = (int)sizeof(quad::Early) >= 16 ? (int)sizeof(quad::Early) / 4 : 1;  // nothing, or vectors
-  constexpr int kBatch = kAll <= 12 ? kAll : 48 / kEarly;
+  constexpr int kBatch = kAll <= 12 ? kAll : 4;
   constexpr int kFree = 144 - kRowBlocks * kTileColumns / 2;  // registers beside sums
   constexpr int kSoon = kFree < 56 ? 0 : kFree / kEarly < kBatch ? kFree / kEarly : kBatch;
+  constexpr int kOthers = kFree - 16 < kSoon * kEarly ? 0 : (kFree - 16) / kEarly - kSoon;
+  constexpr int kBesideSums = kSplit == 1 || kSoon + kOthers > kBatch ? kBatch : kSoon + kOthers;
   quad::Early early[kBatch];
-  const auto row_in_unit = [](int n) { return (n % kRounds * 32 + Lane()) / kPerRow; };
-  const auto in_row = [](int n) { return (n % kRounds * 32 + Lane()) % kPerRow; };
+  const auto row_in_unit = [](int n) { return kQuads == 4 ? n % kRounds % 2 * 8 + Lane() / 4 : (n % kRounds * 32 + Lane()) / kPerRow; };
+  const auto in_row = [](int n) { return kQuads == 4 ? n % kRounds / 2 * 4 + Lane() % 4 : (n % kRounds * 32 + Lane()) % kPerRow; };
   const auto row_of = [&](int n) { return unit.row + n / kRounds * 64 + row_in_unit(n); };
-  const auto columns_of = [&](int n) { return ColumnsAt(unit.column_tile, kFrom + in_row(n) / kQuads, in_row(n) % kQuads); };
+  const auto columns_of = [&](int n) {
+    const int item = first + in_row(n) / kQuads;
+    Columns columns = ColumnsAt(unit.column_tile, item, in_row(n) % kQuads);
+    if constexpr (kMost * kSplit != kItems) columns.there = columns.there && item < end;
+    return columns;
+  };
   const auto ask = [&](int n, quad::Early* one) {
     const Columns columns = columns_of(n);
     *one = {};
@@ -149,8 +176,9 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scal
   };
   UNROLL for (int i = 0; i < kSoon; ++i) ask(i, early + i);
   ready();
-  UNROLL for (int i = kSoon; i < kBatch; ++i) ask(i, early + i);
-  Stage<kFrom, kTo>(sums, unit);
+  UNROLL for (int i = kSoon; i < kBesideSums; ++i) ask(i, early + i);
+  stage();
+  UNROLL for (int i = kBesideSums; i < kBatch; ++i) ask(i, early + i);
   NO_UNROLL for (int begin = 0; begin < kAll; begin += kBatch) {
     quad::Early now[kBatch];
     UNROLL for (int i = 0; i < kBatch; ++i) now[i] = early[i];
@@ -172,9 +200,15 @@ INLINE void FinishItems(const Job& job, Sums& sums, const Unit& unit, const Scal
   }
   FinishUnit<kPerRow>(job, unit);
 }
+template <class Ready> INLINE void FinishTile(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  FinishStaged<kItems>(job, unit, scales, 0, kItems, ready, [&] { Stage<0, kItems>(sums, unit); });
+}
+template <class Ready> INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, Ready ready) {
+  FinishStaged<kMostItems>(job, unit, scales, SliceOf(job.split), SliceOf(job.split + 1), ready, [&] { StageOwn<0>(job, sums, unit); });
+}
 )text";
 
-const char kWgmmaFinishSlices[] = R"text(
+const char kWgmmaSlices[] = R"text(
 // Where blocks share sums, each finishes a slice of the items and sends the other slices to the blocks that finish them:
 // 16 bytes a lane and block of 8 columns.
 CONSTANT int SliceOf(int split) { return kItems * split / kSplit; }
@@ -203,34 +237,29 @@ template <int kTo> INLINE void SendSlices(const Job& job, Sums& sums, u8* shared
   }
 }
 
-// Adds what the others sent, always in the order of k, and finishes this block's slice. Which it is must be known to the
+// Adds what the others sent to this block's slice, always in the order of k. Which slice it is must be known to the
 // compiler, since sums are registers: kSlice goes through all.
-template <int kSlice>
-INLINE void FinishSlice(const Job& job, Sums& sums, const Unit& unit, const Scales& scales, u8* shared,
-                        const Barriers& barriers, int first_unit) {
+template <int kSlice> INLINE void AddSent(const Job& job, Sums& sums, const u8* shared, int first_unit) {
   if constexpr (kSlice < kSplit) {
-    if (job.split != kSlice) return FinishSlice<kSlice + 1>(job, sums, unit, scales, shared, barriers, first_unit);
-    FinishItems<SliceOf(kSlice), SliceOf(kSlice + 1)>(job, sums, unit, scales, [&] {
-      WaitBarrier(barriers.exchanged, 0);
-      UNROLL for (int m = 0; m < kRowBlocks; ++m) {
-        UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
-          UNROLL for (int b = 0; b < kItemBlocks; ++b) {
-            float* const own = sums[m] + 4 * BlockOf(item, b);
-            float total[4];
-            UNROLL for (int s = 0; s < kSplit; ++s) {
-              float part[4] = {own[0], own[1], own[2], own[3]};
-              if (s != kSlice) {
-                const u8* const sent = shared + ((s < kSlice ? s : s - 1) * kUnits + first_unit + m * 4) * kUnitBytes +
-                                       ((item - SliceOf(kSlice)) * kItemBlocks + b) * 512 + Lane() * 16;
-                Unpack(*(const Words4*)sent, (const f32*)0, part);
-              }
-              UNROLL for (int i = 0; i < 4; ++i) total[i] = s == 0 ? part[i] : total[i] + part[i];
+    if (job.split != kSlice) return AddSent<kSlice + 1>(job, sums, shared, first_unit);
+    UNROLL for (int m = 0; m < kRowBlocks; ++m) {
+      UNROLL for (int item = SliceOf(kSlice); item < SliceOf(kSlice + 1); ++item) {
+        UNROLL for (int b = 0; b < kItemBlocks; ++b) {
+          float* const own = sums[m] + 4 * BlockOf(item, b);
+          float total[4];
+          UNROLL for (int s = 0; s < kSplit; ++s) {
+            float part[4] = {own[0], own[1], own[2], own[3]};
+            if (s != kSlice) {
+              const u8* const sent = shared + ((s < kSlice ? s : s - 1) * kUnits + first_unit + m * 4) * kUnitBytes +
+                                     ((item - SliceOf(kSlice)) * kItemBlocks + b) * 512 + Lane() * 16;
+              Unpack(*(const Words4*)sent, (const f32*)0, part);
             }
-            UNROLL for (int i = 0; i < 4; ++i) own[i] = total[i];
+            UNROLL for (int i = 0; i < 4; ++i) total[i] = s == 0 ? part[i] : total[i] + part[i];
           }
+          UNROLL for (int i = 0; i < 4; ++i) own[i] = total[i];
         }
       }
-    });
+    }
   }
 }
 )text";
