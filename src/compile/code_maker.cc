@@ -1,6 +1,8 @@
 #include "compile/code_maker.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "abi/kernel_abi.h"
@@ -56,17 +58,26 @@ const std::vector<toolchain::KernelResources>& CodeMaker::ResourcesOf(const std:
   return found == resources_.end() ? none : found->second;
 }
 
-std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
+std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const MadeFunction& made) {
   if (sources.empty()) return {};
   const double start = sys::MonotonicSeconds();
-  std::map<std::string, std::string> hashes;  // by source text; empty: to be compiled
+  std::map<std::string_view, std::vector<size_t>> by_text;  // equal texts are one unit
+  for (size_t i = 0; i < sources.size(); ++i) by_text[sources[i].text].push_back(i);
+  std::vector<std::string> hashes(sources.size());
+  const auto found = [&](std::string_view text, const std::string& hash) {
+    for (const size_t i : by_text.at(text)) {
+      hashes[i] = hash;
+      if (made) made(i, hash);
+    }
+  };
   std::vector<toolchain::Unit> units;
   std::vector<store::Key> keys;
-  for (const Source& source : sources) {
-    if (!hashes.emplace(source.text, "").second) continue;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const Source& source = sources[i];
+    if (by_text.at(source.text).front() != i) continue;
     store::Key key = KeyOf(source.text);
     if (auto hash = FindCode(key)) {
-      hashes[source.text] = *hash;
+      found(source.text, *hash);
       ++found_;
       continue;
     }
@@ -82,24 +93,23 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources) {
   }
   if (!units.empty()) {
     base::Detail("compiling {} units for {}", units.size(), target_);
-    base::Progress progress("compiling", static_cast<int64_t>(units.size()));
+    std::optional<base::Progress> progress;
+    if (!made) progress.emplace("compiling", static_cast<int64_t>(units.size()));
     // Kept as they come: who stops a long build goes on from there.
     const auto keep = [&](size_t i, const toolchain::CompiledUnit& unit) {
       const std::string hash = store_.PutCode(unit.image);
       store_.Put(EntryKind::kCompile, keys[i], unit.report.empty() ? hash : hash + "\n" + unit.report);
       KeepReport(hash, unit.report);
-      hashes[units[i].source] = hash;
-      progress.SetNote(unit.name);
-      progress.Advance();
+      found(units[i].source, hash);
+      if (!progress) return;
+      progress->SetNote(unit.name);
+      progress->Advance();
     };
     Compiler().Compile(units, {.jobs = jobs_, .on_compiled = keep});
     compiled_ += static_cast<int64_t>(units.size());
   }
   seconds_ += sys::MonotonicSeconds() - start;
-
-  std::vector<std::string> result;
-  for (const Source& source : sources) result.push_back(hashes.at(source.text));
-  return result;
+  return hashes;
 }
 
 }  // namespace preheat::compile

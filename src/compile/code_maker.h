@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -31,9 +32,12 @@ class CodeMaker {
   void ForbidCompiling() { may_compile_ = false; }
 
   // The hash of each source's code, in order; equal texts are compiled once. Starts no process where all is
-  // found but the one that asks the compiler who it is. Errors: NotFound where there is no compiler,
-  // ToolFailed; WouldCompile, naming a source, where compiling is forbidden.
-  std::vector<std::string> Make(std::span<const Source> sources);
+  // found but the one that asks the compiler who it is. `made` is told of each source when its code is there,
+  // from any thread, one call at a time, and then shows the progress; else that is shown here. Errors:
+  // NotFound where there is no compiler, ToolFailed; WouldCompile, naming a source, where compiling is
+  // forbidden.
+  using MadeFunction = std::function<void(size_t source, const std::string& hash)>;
+  std::vector<std::string> Make(std::span<const Source> sources, const MadeFunction& made = nullptr);
 
   // What the compiler said of the kernels in code that was made or found here; empty where it said nothing.
   const std::vector<toolchain::KernelResources>& ResourcesOf(const std::string& hash) const;

@@ -5,6 +5,7 @@
 
 #include "base/progress.h"
 #include "compile/lower.h"
+#include "compile/making.h"
 #include "compile/region_bench.h"
 #include "ir/printer.h"
 #include "sys/clock.h"
@@ -51,18 +52,19 @@ store::Key ScheduleChooser::KeyOf(const Region& region, const std::vector<Schedu
       .Build();
 }
 
-void ScheduleChooser::Measure(std::span<const Region> regions, std::span<const Source> beside) {
-  if (options_.device == nullptr) return;
-  const double start = sys::MonotonicSeconds();
-  struct Job {
-    const Region* region;
-    store::Key key;
-    std::vector<Schedule> candidates;
-    std::vector<codegen::RegionCode> code;
-    size_t first_source;
-  };
+// A region that is to be measured, and where its candidates' code stands among the sources.
+struct ScheduleChooser::Job {
+  const Region* region;
+  store::Key key;
+  std::vector<Schedule> candidates;
+  std::vector<codegen::RegionCode> code;
+  Making::Group sources;
+};
+
+// The regions that have no record yet, each once; their candidates are added to the sources.
+std::vector<ScheduleChooser::Job> ScheduleChooser::JobsOf(std::span<const Region> regions,
+                                                          std::vector<Source>* sources) {
   std::vector<Job> jobs;
-  std::vector<Source> sources;
   for (const Region& region : regions) {
     auto candidates = codegen::Candidates(*region.graph, region.node, options_.target, region.shape);
     if (candidates.size() < 2) continue;
@@ -78,45 +80,67 @@ void ScheduleChooser::Measure(std::span<const Region> regions, std::span<const S
     Job job = {.region = &region,
                .key = std::move(key),
                .candidates = std::move(candidates),
-               .first_source = sources.size()};
+               .sources = {.first = sources->size()}};
+    job.sources.count = job.candidates.size();
     for (const Schedule& candidate : job.candidates) {
       job.code.push_back(
           codegen::Generate(*region.graph, region.node, options_.target, region.shape, candidate));
-      sources.push_back({RegionName(*region.graph, region.node), job.code.back().source});
+      sources->push_back({RegionName(*region.graph, region.node), job.code.back().source});
     }
     jobs.push_back(std::move(job));
   }
+  return jobs;
+}
+
+void ScheduleChooser::MeasureJob(const Job& job, Making& making, WeightPool& weights,
+                                 base::Progress& progress) {
+  progress.SetNote(RegionName(*job.region->graph, job.region->node));
+  std::vector<store::EntryBytes> images;
+  std::vector<RegionBench::Candidate> candidates;
+  images.reserve(job.candidates.size());
+  for (size_t i = 0; i < job.candidates.size(); ++i) {
+    images.push_back(std::move(*store_.Get(EntryKind::kCode, making.HashOf(job.sources.first + i))));
+    candidates.push_back({&job.code[i], images.back().span()});
+  }
+  RegionBench bench(*options_.device, weights, *job.region->graph, options_.target, job.region->shape);
+  tune::TuneOptions options = MeasuringOptions();
+  int64_t turns_left = options.rounds * static_cast<int64_t>(candidates.size());
+  options.on_turn = [&] {
+    --turns_left;
+    progress.Advance();
+  };
+  Choice choice = ChoiceOfOutcome(job.candidates, bench.Run(candidates, options));
+  store_.Put(EntryKind::kTuning, job.key, codegen::ToText(choice.schedule));
+  measured_[job.key.name()] = std::move(choice);
+  progress.Advance(turns_left);  // of candidates that dropped out early
+}
+
+void ScheduleChooser::Measure(std::span<const Region> regions, std::span<const Source> beside) {
+  if (options_.device == nullptr) return;
+  const double start = sys::MonotonicSeconds();
+  std::vector<Source> sources;
+  std::vector<Job> jobs = JobsOf(regions, &sources);
   if (jobs.empty()) return;
   sources.insert(sources.end(), beside.begin(), beside.end());
 
-  const std::vector<std::string> hashes = code_.Make(sources);
-  WeightPool weights(*options_.device);
-  const tune::TuneOptions options = MeasuringOptions();
-  int64_t turns = 0;
-  for (const Job& job : jobs) turns += options.rounds * static_cast<int64_t>(job.candidates.size());
+  auto turns = static_cast<int64_t>(sources.size());
+  for (const Job& job : jobs)
+    turns += MeasuringOptions().rounds * static_cast<int64_t>(job.candidates.size());
   base::Progress progress("tuning", turns);
-  for (const Job& job : jobs) {
-    progress.SetNote(RegionName(*job.region->graph, job.region->node));
-    std::vector<store::EntryBytes> images;
-    std::vector<RegionBench::Candidate> candidates;
-    images.reserve(job.candidates.size());
-    for (size_t i = 0; i < job.candidates.size(); ++i) {
-      images.push_back(std::move(*store_.Get(EntryKind::kCode, hashes[job.first_source + i])));
-      candidates.push_back({&job.code[i], images.back().span()});
-    }
-    RegionBench bench(*options_.device, weights, *job.region->graph, options_.target, job.region->shape);
-    int64_t turns_left = options.rounds * static_cast<int64_t>(candidates.size());
-    tune::TuneOptions shown = options;
-    shown.on_turn = [&] {
-      --turns_left;
-      progress.Advance();
-    };
-    const tune::Outcome outcome = bench.Run(candidates, shown);
-    Choice choice = ChoiceOfOutcome(job.candidates, outcome);
-    store_.Put(EntryKind::kTuning, job.key, codegen::ToText(choice.schedule));
-    measured_[job.key.name()] = std::move(choice);
-    progress.Advance(turns_left);  // of candidates that dropped out early
+  // A card measures while CPUs compile; what CPUs measure needs them for itself.
+  Making making(code_, sources, options_.device->RunsAhead(), [&](const Source& source) {
+    progress.SetNote(source.name);
+    progress.Advance();
+  });
+  WeightPool weights(*options_.device);
+  while (!jobs.empty()) {
+    std::vector<Making::Group> groups;
+    for (const Job& job : jobs) groups.push_back(job.sources);
+    const auto next = jobs.begin() + static_cast<std::ptrdiff_t>(making.WaitForOne(groups));
+    MeasureJob(*next, making, weights, progress);
+    jobs.erase(next);
   }
+  making.Finish();
   seconds_ += sys::MonotonicSeconds() - start;
 }
 

@@ -1,8 +1,9 @@
 // Which schedule a region gets: what was measured for this device model, else the heuristic's choice.
 //
 // Measuring is done ahead, for all regions of all steps at once, so that their candidates are compiled in
-// parallel. A record is kept under region, shape, target, device model, threads and the set of candidates, so
-// a new candidate set measures anew and another machine's records are never mistaken for this one's.
+// parallel; on a card a region is measured as soon as its candidates are compiled. A record is kept under
+// region, shape, target, device model, threads and the set of candidates, so a new candidate set measures
+// anew and another machine's records are never mistaken for this one's.
 #pragma once
 
 #include <functional>
@@ -11,9 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "codegen/codegen.h"
 #include "compile/choice.h"
 #include "compile/code_maker.h"
+#include "compile/making.h"
+#include "compile/weight_pool.h"
 #include "device/device.h"
 #include "ir/graph.h"
 #include "store/store.h"
@@ -39,6 +43,10 @@ class ScheduleChooser {
   double seconds() const { return seconds_; }
 
  private:
+  struct Job;
+
+  std::vector<Job> JobsOf(std::span<const Region> regions, std::vector<Source>* sources);
+  void MeasureJob(const Job& job, Making& making, WeightPool& weights, base::Progress& progress);
   store::Key KeyOf(const Region& region, const std::vector<codegen::Schedule>& candidates) const;
 
   store::Store& store_;
