@@ -42,12 +42,15 @@ double AnonymousBytes() {
   return 0;
 }
 
-// FLOPs of the layers' linears for one row: two for each of their weights.
-double LinearFlops(const checkpoint::ModelConfig& c) {
-  const double attention =
-      static_cast<double>(c.hidden_size) * static_cast<double>(2 * c.q_size() + 2 * c.kv_size());
-  const double mlp = 3.0 * static_cast<double>(c.hidden_size) * static_cast<double>(c.intermediate_size);
-  return 2.0 * static_cast<double>(c.num_hidden_layers) * (attention + mlp);
+// FLOPs of the layers' linears that a prompt of so many rows takes: two for each of their weights and rows.
+// Of the last layer compiled programs compute for all rows no more than queries, keys and values.
+double LinearFlops(const checkpoint::ModelConfig& c, int64_t rows, bool compiled) {
+  const auto hidden = static_cast<double>(c.hidden_size);
+  const double qkv = hidden * static_cast<double>(c.q_size() + 2 * c.kv_size());
+  const double rest = hidden * static_cast<double>(c.q_size() + 3 * c.intermediate_size);
+  const auto layers = static_cast<double>(c.num_hidden_layers), all = static_cast<double>(rows);
+  const double rest_rows = compiled ? (layers - 1) * all + 1 : layers * all;
+  return 2.0 * (layers * all * qkv + rest_rows * rest);
 }
 
 double Timed(const std::function<void()>& run) {
@@ -90,7 +93,8 @@ int Run(const Words& words) {
                 FullBackends());
   session::StepRunner& runner = engine.runner();
   const double weight_bytes = static_cast<double>(engine.checkpoint().weight_bytes());
-  const double prefill_flops = LinearFlops(engine.checkpoint().config()) * static_cast<double>(options.rows);
+  const double prefill_flops =
+      LinearFlops(engine.checkpoint().config(), options.rows, options.generation.execution == "compiled");
   runner.Prefill(ids, engine.bucket());  // pages come in, library weights are packed
   runner.Decode();
 

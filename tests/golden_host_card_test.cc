@@ -48,6 +48,10 @@ TEST_P(GoldenHostCard, PrefillAndDecodeStayWithinTheBounds) {
     all.session().Prefill(prompt.ids, 0);
     prefill.AddRows(prompt, all.session().logits(), 0);
 
+    last.session().Reset();
+    last.session().Prefill(prompt.ids, 0);
+    prefill.AddRows(prompt, last.session().logits(), prompt.ids.size() - 1);
+
     // All but the first by decode, then tokens of the program's own choice, which run ahead of the host.
     decode.AddDecodedRows(prompt, last.session(), 1);
     decode.AddGreedyTokens(prompt, last.session(), kTokens);

@@ -54,7 +54,7 @@ class HostCardTest : public ::testing::Test {
     const std::string folder = folder_.File("model");
     sys::MakeDirs(folder);
     const std::string config = size == Size::kTiny    ? fmt::format(kConfig, 32, 32, 1, 1)
-                               : size == Size::kSmall ? fmt::format(kConfig, 32, 32, 2, 2)
+                               : size == Size::kSmall ? fmt::format(kConfig, 32, 32, 3, 2)
                                                       : fmt::format(kConfig, 512, 64, 1, 8);
     sys::WriteFileAtomic(folder + "/shape.json", std::string_view(config));
     checkpoint::Synthesize({.config = checkpoint::SynthShape(folder + "/shape.json"),

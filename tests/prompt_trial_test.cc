@@ -85,7 +85,7 @@ class PromptTrial : public ::testing::Test {
   const codegen::StepShape shape_ = {.rows = kRows, .threads = kMultiprocessors};
   const ir::Graph graph_ =
       passes::RunPasses(capture::CaptureLlama(checkpoint_.config(), {.weight_dtype = checkpoint_.dtype()}),
-                        {.kind = passes::StepKind::kPrefill, .math = passes::Math::kBf16});
+                        {.kind = passes::StepKind::kPrefill, .math = passes::Math::kBf16, .split_block = 0});
   store::Store store_ = store::Store::InMemory();
 };
 

@@ -1,7 +1,8 @@
-// Causal attention over a KV cache as generated code: Attention (a prefill's rows) and SplitAttention (the
-// one row of a decode step, positions shared out in parts). Method: online softmax over blocks of positions
-// with the rescaling of FlashAttention-2 (https://arxiv.org/abs/2307.08691); the query heads of a group are
-// the rows of one product, so that keys and values are read once a group.
+// Causal attention over a KV cache as generated code: Attention (a prefill's rows, or the last of them alone,
+// where nobody splits that) and SplitAttention (the step's last row, positions shared out in parts). Method:
+// online softmax over blocks of positions with the rescaling of FlashAttention-2
+// (https://arxiv.org/abs/2307.08691); the query heads of a group are the rows of one product, so that keys
+// and values are read once a group.
 //
 // Order of sums: positions are taken in blocks of 64 counted from position 0 (SplitAttention: from the part's
 // begin, a multiple of 64), and inside a block one after the other. So a row's result is the same bits for

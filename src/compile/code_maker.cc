@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "sys/clock.h"
+#include "sys/cpu.h"
 
 namespace preheat::compile {
 namespace {
@@ -58,7 +59,8 @@ const std::vector<toolchain::KernelResources>& CodeMaker::ResourcesOf(const std:
   return found == resources_.end() ? none : found->second;
 }
 
-std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const MadeFunction& made) {
+std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const MadeFunction& made,
+                                         int spared) {
   if (sources.empty()) return {};
   const double start = sys::MonotonicSeconds();
   std::map<std::string_view, std::vector<size_t>> by_text;  // equal texts are one unit
@@ -105,7 +107,8 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const 
       progress->SetNote(unit.name);
       progress->Advance();
     };
-    Compiler().Compile(units, {.jobs = jobs_, .on_compiled = keep});
+    const int jobs = jobs_ > 0 ? jobs_ : sys::AvailableThreads();
+    Compiler().Compile(units, {.jobs = std::max(1, jobs - spared), .on_compiled = keep});
     compiled_ += static_cast<int64_t>(units.size());
   }
   seconds_ += sys::MonotonicSeconds() - start;

@@ -20,7 +20,7 @@ using base::ErrorKind;
 using base::MakeError;
 using preload::StepSpec;
 
-// Decode attention is split over the KV cache in blocks of this many positions: a block of a 3B model's
+// Attention of one row is split over the KV cache in blocks of this many positions: a block of a 3B model's
 // layer is 128 KiB a kv head, enough to hide the start of its stream.
 constexpr int64_t kSplitBlock = 256;
 
@@ -101,7 +101,10 @@ void Compiler::ChooseStep(Draft& draft) {
 }
 
 Choice Compiler::ChooseRegion(const Draft& draft, const Way& way, ir::NodeId node) const {
-  Choice choice = way.heuristics && !HasOneRow(draft.graph, node)
+  // A decode step's records are of regions that look the same; which are there depends on what was built
+  // before.
+  const bool guess = IsOfLastRow(draft.graph, node) || (way.heuristics && !HasOneRow(draft.graph, node));
+  Choice choice = guess
                       ? Choice{codegen::DefaultSchedule(draft.graph, node, target_, draft.shape), "heuristic"}
                       : schedules_.Choose({&draft.graph, node, draft.shape});
   const auto forced = options_.schedules.find(RegionName(draft.graph, node));
@@ -241,7 +244,7 @@ std::vector<program::Program> Compiler::Compile(std::span<const StepSpec> steps)
       report_.graph_breaks.push_back(text);
     }
     for (const RegionUnit& unit : draft.lowered.units) sources.push_back({unit.region, unit.source});
-    counters_.fxgraph_cache_miss += static_cast<int64_t>(draft.lowered.units.size());
+    counters_.fxgraph_cache_miss += static_cast<int64_t>(program::RegionNames(draft.lowered.program).size());
     draft.dump->Units(draft.lowered.units);
     draft.timing.capture_seconds += sys::MonotonicSeconds() - start;
   }

@@ -1,10 +1,14 @@
 #include "compile/making.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
+#include "base/check.h"
+
 namespace preheat::compile {
+
+// What ends the threads of a Making that nobody waits for any more.
+struct Abandoned {};
 
 Making::Making(CodeMaker& code, std::span<const Source> sources, bool aside,
                std::function<void(const Source&)> made)
@@ -12,21 +16,30 @@ Making::Making(CodeMaker& code, std::span<const Source> sources, bool aside,
   const auto keep = [this, sources, made = std::move(made)](size_t source, const std::string& hash) {
     made(sources[source]);
     const std::lock_guard lock(mutex_);
+    if (abandoned_) throw Abandoned{};
     hashes_[source] = hash;
     changed_.notify_all();
   };
-  making_ = std::async(aside ? std::launch::async : std::launch::deferred, [this, &code, sources, keep] {
-    struct End {
-      Making* making;
-      ~End() {
-        const std::lock_guard lock(making->mutex_);
-        making->ended_ = true;
-        making->changed_.notify_all();
-      }
-    } const end{this};
-    code.Make(sources, keep);
-  });
+  making_ =
+      std::async(aside ? std::launch::async : std::launch::deferred, [this, &code, sources, keep, aside] {
+        try {
+          code.Make(sources, keep, aside ? 1 : 0);
+        } catch (...) {
+          const std::lock_guard lock(mutex_);
+          failed_ = true;
+          changed_.notify_all();
+          throw;
+        }
+      });
   if (!aside) Finish();
+}
+
+Making::~Making() {
+  {
+    const std::lock_guard lock(mutex_);
+    abandoned_ = true;
+  }
+  if (making_.valid()) making_.wait();
 }
 
 bool Making::IsMade(const Group& group) const {
@@ -35,17 +48,17 @@ bool Making::IsMade(const Group& group) const {
 }
 
 size_t Making::WaitForOne(std::span<const Group> groups) {
-  std::optional<size_t> made;
   {
     std::unique_lock lock(mutex_);
+    auto found = groups.end();
     changed_.wait(lock, [&] {
-      const auto found = std::ranges::find_if(groups, [&](const Group& group) { return IsMade(group); });
-      if (found != groups.end()) made = static_cast<size_t>(found - groups.begin());
-      return made || ended_;
+      found = std::ranges::find_if(groups, [&](const Group& group) { return IsMade(group); });
+      return found != groups.end() || failed_;
     });
+    if (!failed_) return static_cast<size_t>(found - groups.begin());
   }
-  if (!made) Finish();  // it throws what ended it
-  return made.value();
+  Finish();  // it throws
+  CHECK(false);
 }
 
 std::string Making::HashOf(size_t source) {

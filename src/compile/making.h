@@ -27,12 +27,12 @@ class Making {
   // source, from any thread, one call at a time.
   Making(CodeMaker& code, std::span<const Source> sources, bool aside,
          std::function<void(const Source&)> made);
-  ~Making() = default;  // waits for the threads
+  ~Making();  // what is not begun is not made; waits for what is
   Making(const Making&) = delete;
   Making& operator=(const Making&) = delete;
 
   // Waits until all of one of the groups is made, and returns which. REQUIRES: there is a group. Errors: what
-  // making threw.
+  // making threw, as soon as it has.
   size_t WaitForOne(std::span<const Group> groups);
   // Of a source that WaitForOne has waited for.
   std::string HashOf(size_t source);
@@ -45,8 +45,8 @@ class Making {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::string> hashes_;  // by source; empty: not made yet
-  bool ended_ = false;
-  std::future<void> making_;  // the last member: it is waited for before the others go
+  bool failed_ = false, abandoned_ = false;
+  std::future<void> making_;
 };
 
 }  // namespace preheat::compile

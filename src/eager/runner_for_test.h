@@ -54,7 +54,7 @@ class Runner {
     CHECK(past_ + rows <= capacity_);
     ids_ = ids;
     for (const program::Segment& segment : program_.segments) {
-      for (int64_t layer = 0; layer < segment.repeat; ++layer) {
+      for (int64_t layer = segment.first; layer < segment.first + segment.repeat; ++layer) {
         for (const program::Launch& launch : segment.launches) Run(launch, layer, rows);
       }
     }

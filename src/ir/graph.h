@@ -3,8 +3,8 @@
 // A graph is a list of blocks, run in order: a block either runs once or repeats over layers. A node's
 // inputs stand before it, in its own block or in an earlier one that runs once; a repeated block carries one
 // value from round to round (Carry: the value that came in, `yield`: the one that goes on), and `yield` seen
-// from a later block is the last round's. Nodes are indices; a graph is a value. What each operation means is
-// said in ops.def. Text form: printer.h.
+// from a later block is the last round's. A block of one round may yield a value of another type. Nodes are
+// indices; a graph is a value. What each operation means is said in ops.def. Text form: printer.h.
 #pragma once
 
 #include <cstdint>

@@ -96,7 +96,7 @@ class Verifier {
     if (!Visible(block.yield)) {
       Fail(fmt::format("block \"{}\" yields %{}, which is not there", block.name, block.yield));
     }
-    // One round goes on to no other: it may leave other rows than it found.
+    // One round goes on to no other: it may leave another value than it found.
     if ((block.repeat > 1 && graph_[block.yield].type != graph_[block.carried].type) ||
         graph_[block.yield].type.dtype != DType::kF32) {
       Fail(block.yield, fmt::format("is yielded as {}, but the block carries {}",

@@ -1,12 +1,12 @@
-// In decode one row reads the whole cache: positions are split into blocks that threads take side by side
-// (flash decoding), and the product that follows merges the partial sums in its prologue, so that no launch
-// stands between.
+// Where one row is asked for, a decode step's or a prompt's last, it reads the whole cache: positions are
+// split into blocks that threads take side by side (flash decoding), and the product that follows merges the
+// partial sums in its prologue, so that no launch stands between.
 //
 //   matmul(attention(q, c), wo)   ->   matmul(split_attention(q, c) {block}, wo) {prologue = "merge"}
 //
-// Only for graphs of one row (SpecializeDecode), and where a plain product is the only reader. Source of the
-// method: Dao et al., "FlashAttention", https://arxiv.org/abs/2205.14135, section 3.1, its rescaling of
-// partial softmax sums.
+// Only for attention of one row (SpecializeDecode, TrimLastLayer), and where a plain product is the only
+// reader. Source of the method: Dao et al., "FlashAttention", https://arxiv.org/abs/2205.14135, section 3.1,
+// its rescaling of partial softmax sums.
 #pragma once
 
 #include "ir/graph.h"

@@ -57,7 +57,7 @@ std::vector<size_t> RowInputs(const Node& node) {
 NodeId FindLastRow(const Graph& graph) {
   const auto last = std::find_if(graph.blocks.rbegin(), graph.blocks.rend(),
                                  [](const Block& block) { return block.repeats(); });
-  if (last == graph.blocks.rend() || graph[last->yield].type.shape[0] != Dim::Rows()) return ir::kNoNode;
+  if (last == graph.blocks.rend()) return ir::kNoNode;
   const std::vector<NodeId> users = ir::Users(graph, last->yield);
   const bool one =
       users.size() == 1 && graph[users[0]].op == Op::kLastRow && !SameBlock(graph, users[0], last->yield);

@@ -8,7 +8,6 @@
 #include "passes/graphs_for_test.h"
 #include "passes/linear_to_matmul.h"
 #include "passes/narrow_activations.h"
-#include "passes/specialize_decode.h"
 
 namespace preheat::passes {
 namespace {
@@ -80,8 +79,7 @@ TEST(TrimLastLayer, AModelOfOneLayerHasNoOther) {
 TEST(TrimLastLayer, LeavesWhatNeedsAllRows) {
   const std::string body = SelfAttention(kAddToCarry);
   const Graph graphs[] = {
-      Layer(body),                    // asks for the logits of all rows
-      SpecializeDecode(Layer(body)),  // has one row
+      Layer(body),  // asks for the logits of all rows
       // Two readers; a probe is shown all rows.
       WithHead(body,
                "  %61 = last_row(%60) : f32[1, 4]\n  %62 = last_row(%60) : f32[1, 4]\n  %63 = add(%61, %62) "

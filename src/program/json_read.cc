@@ -323,10 +323,11 @@ Program FromJson(std::string_view json, std::string_view source) {
   if (fault) reader.Fail(fmt::format("is no JSON (at byte {})", fault->at));
   // The version first: a newer format may have other members.
   const int64_t version = reader.Member("format_version").Int(1, INT64_MAX);
-  if (version > kFormatVersion) {
+  if (version != kFormatVersion) {
     throw MakeError(ErrorKind::kIncompatible,
-                    "{}: the program has format version {}, this preheat reads up to {}; use a newer preheat",
-                    source, version, kFormatVersion);
+                    "{}: the program has format version {}, this preheat reads {}; {}", source, version,
+                    kFormatVersion,
+                    version > kFormatVersion ? "use a newer preheat" : "build the artifact again");
   }
   return ReadProgram(reader);
 }

@@ -198,7 +198,7 @@ struct Program {
 std::string ToJson(const Program& program);
 
 // Errors: Corrupt where `json` is malformed or inconsistent (an index out of range, a negative extent),
-// Incompatible where its format version is newer. `source` names it in messages.
+// Incompatible where its format version is another. `source` names it in messages.
 Program FromJson(std::string_view json, std::string_view source);
 
 // The code images that the program names (not its library modules), each once, in the order of first use.

@@ -102,7 +102,10 @@ TEST(Program, DecodeHasLinksUpToALimit) {
   EXPECT_THAT(MessageOf(Replaced(ToJson(program), "\"link\":3", "\"link\":65")), HasSubstr("link is 65"));
 }
 
-TEST(Program, NewerFormatIsIncompatible) {
+TEST(Program, AnotherFormatIsIncompatible) {
+  EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":3", "\"format_version\":2"),
+                        ErrorKind::kIncompatible),
+              HasSubstr("format version 2, this preheat reads 3; build the artifact again"));
   EXPECT_THAT(MessageOf(Replaced(ToJson(Sample()), "\"format_version\":3", "\"format_version\":4,\"new\":0"),
                         ErrorKind::kIncompatible),
               HasSubstr("format version 4"));
@@ -159,7 +162,7 @@ TEST(Program, InconsistencyIsCorruptAndNamed) {
 
 TEST(Program, DeepNestingIsAnErrorNotAStackOverflow) {
   MessageOf(std::string(2'000'000, '['));
-  MessageOf("{\"format_version\":2,\"name\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') +
+  MessageOf("{\"format_version\":3,\"name\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') +
             "}");
 }
 

@@ -38,7 +38,8 @@ inline Program RandomProgram(std::mt19937_64& random) {
     program.buffers.push_back({"b" + std::to_string(i), extent(), slot});
   }
   for (int64_t s = pick(1, 4); s > 0; --s) {
-    Segment segment{pick(0, 1) ? program.layers : 1, {}};
+    const int64_t first = pick(0, 1) ? pick(0, std::max<int64_t>(1, program.layers) - 1) : 0;
+    Segment segment{pick(0, 1) ? std::max<int64_t>(1, program.layers) - first : 1, {}, first};
     for (int64_t l = pick(0, 6); l > 0; --l) {
       Launch launch;
       launch.region = "region";

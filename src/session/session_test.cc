@@ -56,7 +56,9 @@ program::Program TestProgram(const std::string& name, StepKind kind, int64_t max
       .code = "library:test",
       .entry = "head",
       .operands = {{Operand::Kind::kIds}, {Operand::Kind::kState}, {Operand::Kind::kLogits}}};
-  program.segments = {{.repeat = 3, .launches = {layer}}, {.repeat = 1, .launches = {head}}};
+  program.segments = {{.repeat = 2, .launches = {layer}},
+                      {.repeat = 1, .launches = {layer}, .first = 2},
+                      {.repeat = 1, .launches = {head}}};
   return program;
 }
 

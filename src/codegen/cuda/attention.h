@@ -4,13 +4,12 @@
 // taken together, so that keys and values are read once a group. Probabilities stay f32; sums and softmax are
 // f32.
 //
-// rows    any type, any number of rows, decode's one among them: a block takes a query row, a kv head and, in
-// a
-//         decode step, one split of the positions. A warp reads several positions at once, a few lanes each.
-//         What the splits of a head made is put together by the last of them to end, in the order of the
-//         splits. Before the wait, a block already reads the first of its keys and values that earlier steps
-//         left. Schedule: warps; splits of the positions at most (decode only), and the least that one takes:
-//         putting splits together costs a few microseconds.
+// rows    any type, any number of rows: a block takes a query row, a kv head and, where there is one row, a
+//         decode step's or a prompt's last, one split of the positions. A warp reads several positions at
+//         once, a few lanes each. What the splits of a head made is put together by the last of them to end,
+//         in the order of the splits. Before the wait, a block already reads the first of its keys and values
+//         that earlier steps left. Schedule: warps; splits of the positions at most (of one row only), and
+//         the least that one takes: putting splits together costs a few microseconds.
 // tiles   bf16, many rows: tensor cores; see flash_body.h. Schedule: warps of 16 rows each, parts of the
 //         positions.
 // wgmma   bf16, many rows, on sm_90a: products of warpgroups; see wgmma_attention_body.h. Schedule: positions

@@ -30,7 +30,7 @@ struct Outcome {
 };
 
 Outcome Attend(const AttentionCase& c, const CudaUnitForTest& unit, const RegionLaunch& launch,
-               const AttentionData& data, uint64_t seed) {
+               const AttentionData& data, uint64_t seed, std::span<const Workspace> workspaces = {}) {
   auto query = data.QueryBuffer(), keys = data.KeyBuffer(), values = data.ValueBuffer();
   const int64_t stride = RowStride(c.Result());
   const size_t bytes = static_cast<size_t>(data.rows() * stride) * tensor::Bytes(c.result);
@@ -39,6 +39,12 @@ Outcome Attend(const AttentionCase& c, const CudaUnitForTest& unit, const Region
   ph_gpu_args args{};
   void* operands[] = {query.data(), keys.data(), values.data(), result.data()};
   std::copy(std::begin(operands), std::end(operands), args.operands);
+  std::vector<AlignedArray<std::byte>> spaces;
+  for (const Workspace& workspace : workspaces) {
+    const auto size = static_cast<size_t>(workspace.extent.Bytes(data.step_rows(), data.capacity()));
+    args.operands[std::size(operands) + spaces.size()] = spaces.emplace_back(size).data();
+    std::memset(static_cast<void*>(spaces.back().data()), workspace.keeps == Keeps::kYes ? 0 : 0xff, size);
+  }
   args.rows = data.step_rows();
   args.past = data.past();
   args.capacity = data.capacity();
@@ -134,14 +140,18 @@ TEST(CudaRows, TheLastRowAloneIsTheReferencesLast) {
     c.last_row_alone = true;
     const StepShape shape = {.rows = 128};
     EXPECT_EQ(attention::DefaultSchedule(c.Graph(), AttentionCase::kNode, c.target, shape).at("family"), 0);
-    const RegionCode code = attention::Generate(c.Graph(), AttentionCase::kNode, c.target, shape,
-                                                {{"family", 0}, {"warps", 4}, {"splits", 1}, {"least", 64}});
-    const CudaUnitForTest unit(code.source);
-    for (const auto& [rows, past] : {std::pair{1, 0}, {5, 130}, {128, 17}}) {
-      const AttentionData data = AttentionData(c, rows, past, past + rows + 37).LastRowAlone();
-      const Outcome outcome = Attend(c, unit, code.launches[0], data, static_cast<uint64_t>(rows) % 3);
-      ASSERT_EQ(outcome.error, "") << c.Name() << data.Name();
-      EXPECT_LE(WorstError(data.Reference(), outcome.rows), kBound) << c.Name() << data.Name();
+    for (const int splits : {1, 4}) {
+      const RegionCode code =
+          attention::Generate(c.Graph(), AttentionCase::kNode, c.target, shape,
+                              {{"family", 0}, {"warps", 4}, {"splits", splits}, {"least", 64}});
+      const CudaUnitForTest unit(code.source);
+      for (const auto& [rows, past] : {std::pair{1, 0}, {5, 130}, {128, 17}, {3, 900}}) {
+        const AttentionData data = AttentionData(c, rows, past, past + rows + 37).LastRowAlone();
+        const Outcome outcome =
+            Attend(c, unit, code.launches[0], data, static_cast<uint64_t>(rows) % 3, code.workspaces);
+        ASSERT_EQ(outcome.error, "") << c.Name() << data.Name();
+        EXPECT_LE(WorstError(data.Reference(), outcome.rows), kBound) << c.Name() << data.Name();
+      }
     }
   }
 }

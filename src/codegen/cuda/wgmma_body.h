@@ -14,16 +14,18 @@ extern const char kWgmmaHeadColumns[];
 extern const char kWgmmaNoScales[];
 extern const char kWgmmaScales[];
 
+// The exchange of sums between blocks that share them, each of which finishes a slice.
+extern const char kWgmmaSlices[];
+
 // Vectors as sums lie in a warp's registers, for a finishing text in namespace fragment.
 extern const char kFragmentWords[];
 // What is done with four columns of a row: the epilogue; or that, and the row is handed on.
 extern const char kWgmmaKeepsResult[];
 extern const char kWgmmaHandsOn[];
 // From sums to the epilogue: straight from registers in fragments; or along rows, by way of shared memory, in
-// quads. Then the exchange of sums between blocks that share them.
+// quads.
 extern const char kWgmmaFinishFragments[];
 extern const char kWgmmaFinishRows[];
-extern const char kWgmmaSlices[];
 
 extern const char kWgmmaKernel[];
 

@@ -144,7 +144,8 @@ template <int kSlice> INLINE void StageOwn(const Job& job, Sums& sums, const Uni
 // Finishes the items from `first` on, kMost or those before `end`, of all the unit's rows, along rows: four columns of a
 // list a lane. The sums lie so that a lane has two columns of a row: straight from there, an access would touch eight
 // lines for 256 bytes. ready() returns when the sums are complete, stage() when they are staged. What the epilogue reads
-// beside them is asked for a batch ahead, of the first what sums leave registers for before ready(). A loop of little
+// beside them is asked for a batch ahead, of the first what sums leave registers for before ready(), and the rest
+// before stage(); of slices, which is whose is not known, so that all sums take registers until then. A loop of little
 // code where there is much to do: it runs once a launch, from a cold cache, and instructions come slower than data.
 template <int kMost, class Ready, class Stage>
 INLINE void FinishStaged(const Job& job, const Unit& unit, const Scales& scales, int first, int end, Ready ready, Stage stage) {
