@@ -59,8 +59,7 @@ const std::vector<toolchain::KernelResources>& CodeMaker::ResourcesOf(const std:
   return found == resources_.end() ? none : found->second;
 }
 
-std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const MadeFunction& made,
-                                         int spared) {
+std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const MakeOptions& options) {
   if (sources.empty()) return {};
   const double start = sys::MonotonicSeconds();
   std::map<std::string_view, std::vector<size_t>> by_text;  // equal texts are one unit
@@ -69,7 +68,7 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const 
   const auto found = [&](std::string_view text, const std::string& hash) {
     for (const size_t i : by_text.at(text)) {
       hashes[i] = hash;
-      if (made) made(i, hash);
+      if (options.made) options.made(i, hash);
     }
   };
   std::vector<toolchain::Unit> units;
@@ -96,7 +95,7 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const 
   if (!units.empty()) {
     base::Detail("compiling {} units for {}", units.size(), target_);
     std::optional<base::Progress> progress;
-    if (!made) progress.emplace("compiling", static_cast<int64_t>(units.size()));
+    if (options.shows_progress) progress.emplace("compiling", static_cast<int64_t>(units.size()));
     // Kept as they come: who stops a long build goes on from there.
     const auto keep = [&](size_t i, const toolchain::CompiledUnit& unit) {
       const std::string hash = store_.PutCode(unit.image);
@@ -108,7 +107,7 @@ std::vector<std::string> CodeMaker::Make(std::span<const Source> sources, const 
       progress->Advance();
     };
     const int jobs = jobs_ > 0 ? jobs_ : sys::AvailableThreads();
-    Compiler().Compile(units, {.jobs = std::max(1, jobs - spared), .on_compiled = keep});
+    Compiler().Compile(units, {.jobs = std::max(1, jobs - options.spared), .on_compiled = keep});
     compiled_ += static_cast<int64_t>(units.size());
   }
   seconds_ += sys::MonotonicSeconds() - start;

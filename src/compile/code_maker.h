@@ -31,14 +31,18 @@ class CodeMaker {
   // From now on what the store does not have is an error.
   void ForbidCompiling() { may_compile_ = false; }
 
+  struct MakeOptions {
+    // Told of each source when its code is there, from any thread, one call at a time. What it throws ends
+    // the making.
+    std::function<void(size_t source, const std::string& hash)> made{};
+    int spared = 0;  // CPUs that are left to others, where there are more
+    bool shows_progress = true;
+  };
   // The hash of each source's code, in order; equal texts are compiled once. Starts no process where all is
-  // found but the one that asks the compiler who it is. `made` is told of each source when its code is there,
-  // from any thread, one call at a time, and then shows the progress, else it is shown here; what it throws
-  // ends the making. `spared`: CPUs that are left to others, where there are more. Errors: NotFound where
-  // there is no compiler, ToolFailed; WouldCompile, naming a source, where compiling is forbidden.
-  using MadeFunction = std::function<void(size_t source, const std::string& hash)>;
-  std::vector<std::string> Make(std::span<const Source> sources, const MadeFunction& made = nullptr,
-                                int spared = 0);
+  // found but the one that asks the compiler who it is. Errors: NotFound where there is no compiler,
+  // ToolFailed; WouldCompile, naming a source, where compiling is forbidden.
+  std::vector<std::string> Make(std::span<const Source> sources) { return Make(sources, {}); }
+  std::vector<std::string> Make(std::span<const Source> sources, const MakeOptions& options);
 
   // What the compiler said of the kernels in code that was made or found here; empty where it said nothing.
   const std::vector<toolchain::KernelResources>& ResourcesOf(const std::string& hash) const;

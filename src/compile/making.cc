@@ -23,7 +23,7 @@ Making::Making(CodeMaker& code, std::span<const Source> sources, bool aside,
   making_ =
       std::async(aside ? std::launch::async : std::launch::deferred, [this, &code, sources, keep, aside] {
         try {
-          code.Make(sources, keep, aside ? 1 : 0);
+          code.Make(sources, {.made = keep, .spared = aside ? 1 : 0, .shows_progress = !aside});
         } catch (...) {
           const std::lock_guard lock(mutex_);
           failed_ = true;

@@ -24,7 +24,7 @@ class Making {
 
   // Starts to make the sources' code; `code` and `sources` outlive this, and `code` is left alone meanwhile.
   // Where not `aside`, returns when all is made; errors then as CodeMaker::Make. `made` is called for each
-  // source, from any thread, one call at a time.
+  // source, from any thread, one call at a time; aside, it alone shows progress.
   Making(CodeMaker& code, std::span<const Source> sources, bool aside,
          std::function<void(const Source&)> made);
   ~Making();  // what is not begun is not made; waits for what is

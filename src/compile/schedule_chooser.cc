@@ -1,6 +1,7 @@
 #include "compile/schedule_chooser.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/progress.h"
@@ -123,21 +124,25 @@ void ScheduleChooser::Measure(std::span<const Region> regions, std::span<const S
   if (jobs.empty()) return;
   sources.insert(sources.end(), beside.begin(), beside.end());
 
-  auto turns = static_cast<int64_t>(sources.size());
+  int64_t turns = 0;
   for (const Job& job : jobs)
     turns += MeasuringOptions().rounds * static_cast<int64_t>(job.candidates.size());
-  base::Progress progress("tuning", turns);
   // A card measures while CPUs compile; what CPUs measure needs them for itself.
-  Making making(code_, sources, options_.device->RunsAhead(), [&](const Source& source) {
-    progress.SetNote(source.name);
-    progress.Advance();
+  const bool aside = options_.device->RunsAhead();
+  std::optional<base::Progress> progress;
+  if (aside) progress.emplace("tuning", turns + static_cast<int64_t>(sources.size()));
+  Making making(code_, sources, aside, [&](const Source& source) {
+    if (!progress) return;
+    progress->SetNote(source.name);
+    progress->Advance();
   });
+  if (!aside) progress.emplace("tuning", turns);
   WeightPool weights(*options_.device);
   while (!jobs.empty()) {
     std::vector<Making::Group> groups;
     for (const Job& job : jobs) groups.push_back(job.sources);
     const auto next = jobs.begin() + static_cast<std::ptrdiff_t>(making.WaitForOne(groups));
-    MeasureJob(*next, making, weights, progress);
+    MeasureJob(*next, making, weights, *progress);
     jobs.erase(next);
   }
   making.Finish();
