@@ -23,6 +23,7 @@ namespace {
 
 struct Card {
   device::CudaInfo info;
+  std::string driver_version;  // the newest CUDA that the driver knows: "13.0"
   std::optional<compile::CardRates> rates;
 
   std::string Id() const { return fmt::format("cuda:{}", info.ordinal); }
@@ -61,6 +62,7 @@ void PrintJson(const device::CpuDevice& cpu, const std::optional<device::CpuRate
     out.Field("memory_bytes", card.info.memory_bytes);
     out.Field("multiprocessors", static_cast<int64_t>(card.info.multiprocessors));
     out.Field("capability", device::CapabilityText(card.info.capability));
+    out.Field("cuda_driver_version", card.driver_version);
     if (card.rates) {
       out.Field("read_bytes_per_s", card.rates->read_bytes_per_s);
       out.Field("bf16_flops_per_s", card.rates->bf16_flops_per_s);
@@ -85,8 +87,9 @@ void PrintText(const device::CpuDevice& cpu, const std::optional<device::CpuRate
                card.Targets().empty() ? "none" : fmt::format("{}", fmt::join(card.Targets(), ", ")));
     if (const std::vector<std::string> ptx = card.PtxTargets(); !ptx.empty())
       fmt::print("  PTX, which its driver compiles where an artifact carries it: {}\n", fmt::join(ptx, ", "));
-    fmt::print("  multiprocessors: {}\n  memory: {:.1f} GB\n", card.info.multiprocessors,
-               static_cast<double>(card.info.memory_bytes) / 1e9);
+    fmt::print("  multiprocessors: {}\n  memory: {:.1f} GB\n  driver: for CUDA {}\n",
+               card.info.multiprocessors, static_cast<double>(card.info.memory_bytes) / 1e9,
+               card.driver_version);
     if (card.rates) {
       fmt::print("  read: {:.1f} GB/s\n  bf16: {:.1f} TFLOP/s\n", card.rates->read_bytes_per_s / 1e9,
                  card.rates->bf16_flops_per_s / 1e12);
@@ -114,7 +117,8 @@ int DevicesCommand(const Words& words) {
   if (measure) rates = device::MeasureCpu(cpu.pool());
   Cards cards;
   if (const device::cuda::Driver* driver = device::cuda::FindDriver()) {
-    for (const device::CudaInfo& info : device::ListCudaDevices(*driver)) cards.push_back({.info = info});
+    for (const device::CudaInfo& info : device::ListCudaDevices(*driver))
+      cards.push_back({.info = info, .driver_version = driver->VersionText()});
     if (measure) {
       for (Card& card : cards) Measure(*driver, card);
     }

@@ -126,6 +126,7 @@ TEST_F(Cuda, DevicesMeasuresEachCard) {
   ExpectDone(text);
   EXPECT_THAT(text.out, HasSubstr("cuda:0: Fake card\n"));
   EXPECT_THAT(text.out, HasSubstr(" TFLOP/s\n"));
+  EXPECT_THAT(text.out, HasSubstr("\n  driver: for CUDA 13.0\n"));
   EXPECT_EQ(text.err, "");
 }
 
@@ -137,8 +138,8 @@ TEST_F(Cuda, DevicesSaysWhyACardIsNotMeasured) {
     const auto devices = ParseJson(result.out);
     EXPECT_TRUE(devices["devices"][0].HasMember("read_bytes_per_s"));
     ASSERT_EQ(devices["devices"].Size(), 2u);
-    ExpectKeys(devices["devices"][1],
-               {"id", "name", "targets", "memory_bytes", "multiprocessors", "capability"});
+    ExpectKeys(devices["devices"][1], {"id", "name", "targets", "memory_bytes", "multiprocessors",
+                                       "capability", "cuda_driver_version"});
     EXPECT_FALSE(devices["devices"][1].HasMember("read_bytes_per_s"));
   };
   expect(With(Card(), "PREHEAT_NVRTC", "/no/such"), HasSubstr("warning: cuda:0 is not measured: no NVRTC"));
