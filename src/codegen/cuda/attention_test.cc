@@ -40,10 +40,11 @@ Outcome Attend(const AttentionCase& c, const CudaUnitForTest& unit, const Region
   void* operands[] = {query.data(), keys.data(), values.data(), result.data()};
   std::copy(std::begin(operands), std::end(operands), args.operands);
   std::vector<AlignedArray<std::byte>> spaces;
-  for (const Workspace& workspace : workspaces) {
-    const auto size = static_cast<size_t>(workspace.extent.Bytes(data.step_rows(), data.capacity()));
-    args.operands[std::size(operands) + spaces.size()] = spaces.emplace_back(size).data();
-    std::memset(static_cast<void*>(spaces.back().data()), workspace.keeps == Keeps::kYes ? 0 : 0xff, size);
+  for (size_t i = 0; i < workspaces.size(); ++i) {
+    const auto size = static_cast<size_t>(workspaces[i].extent.Bytes(data.step_rows(), data.capacity()));
+    spaces.emplace_back(size);
+    std::memset(static_cast<void*>(spaces[i].data()), workspaces[i].keeps == Keeps::kYes ? 0 : 0xff, size);
+    args.operands[std::size(operands) + i] = spaces[i].data();
   }
   args.rows = data.step_rows();
   args.past = data.past();
