@@ -6,9 +6,12 @@
 #include "base/check.h"
 
 namespace preheat::compile {
+namespace {
 
 // What ends the threads of a Making that nobody waits for any more.
 struct Abandoned {};
+
+}  // namespace
 
 Making::Making(CodeMaker& code, std::span<const Source> sources, bool aside,
                std::function<void(const Source&)> made)
