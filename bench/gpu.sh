@@ -103,7 +103,6 @@ for mode in default max-autotune; do
     row "build, $mode" "$(sed -n 's/.* \([0-9.]*\)s in all$/\1/p' "$output/build-$mode.log")" \
       "s, $(sed -n 's/.* \([0-9]*\) kernels compiled.*/\1/p' "$output/build-$mode.log") kernels"
     bytes=$(stat -c %s "$output/$mode.bin")
-    "$preheat" inspect "$output/$mode.bin" --json >"$output/inspect-$mode.json"
     row "artifact, $mode" "$(calculate .2f "$bytes / 1e6")" "MB, tokenizer included"
   else
     row "build, $mode" failed ""
@@ -115,12 +114,12 @@ most_rows=${rows##*,}
 mapfile -t files < <(on max-autotune)
 # Runs have a cache of their own: what they need is in the artifact.
 export PREHEAT_CACHE_DIR=$output/cache-run
-run=("$build_folder/bin/preheat-run" "${files[@]}" --prompt-ids "$ids" --bucket-pad --ignore-eos --emit-json-metrics)
+run=("$build_folder/bin/preheat-run" "${files[@]}" --bucket-pad --ignore-eos --emit-json-metrics --verbose)
 
 say "first tokens, $runs processes"
 firsts=() setups=()
 for i in $(seq "$runs"); do
-  try "$output/first-$i.log" "${run[@]}" --max-new-tokens 2 || continue
+  try "$output/first-$i.log" "${run[@]}" --prompt-ids "$ids" --max-new-tokens 2 || continue
   firsts+=("$(number "$output/first-$i.log" first_token_seconds)")
   setups+=("$(number "$output/first-$i.log" setup_seconds)")
 done
@@ -129,6 +128,9 @@ if [ "$count" -gt 0 ]; then
   row "process start to first token, 128 tokens of prompt" "$(short "$(printf '%s\n' "${firsts[@]}" | median "$count")")" \
     "s, median of $count"
   row "  of it set-up" "$(short "$(printf '%s\n' "${setups[@]}" | median "$count")")" "s"
+  recorded='.*decode step recorded: \([0-9]* launches\) in \([0-9.]*\) ms$'
+  row "  after it, recording a decode step" "$(sed -n "s/$recorded/\2/p" "$output/first-$runs.log" | grep . || echo -)" \
+    "ms, $(sed -n "s/$recorded/\1/p" "$output/first-$runs.log")"
 else
   row "process start to first token" failed ""
 fi
@@ -175,32 +177,48 @@ else
 fi
 
 say "memory"
-if [ -s "$output/inspect-max-autotune.json" ]; then
-  tr -d '\n' <"$output/inspect-max-autotune.json" | sed 's/.*"memory"//; s/"entries".*//' >"$output/memory.json"
-  weight_bytes=$(number "$output/memory.json" weight_bytes)
-  kv_cache_bytes=$(number "$output/memory.json" kv_cache_bytes)
-  activation_bytes=$(number "$output/memory.json" activation_bytes)
+positions=$((most_rows + 1024))
+if try "$output/memory.json" "$preheat" inspect "$output/max-autotune.bin" --positions "$positions" --json; then
+  tr -d '\n' <"$output/memory.json" | sed 's/.*"memory"//; s/"entries".*//' >"$output/memory-parts.json"
+  weight_bytes=$(number "$output/memory-parts.json" weight_bytes)
+  kv_cache_bytes=$(number "$output/memory-parts.json" kv_cache_bytes)
+  activation_bytes=$(number "$output/memory-parts.json" activation_bytes)
   row "memory: weights" "$(calculate .1f "$weight_bytes / 1e6")" "MB"
-  row "memory: KV cache at $((most_rows + 128)) positions" "$(calculate .1f "$kv_cache_bytes / 1e6")" "MB"
+  row "memory: KV cache at $positions positions" "$(calculate .1f "$kv_cache_bytes / 1e6")" "MB"
   row "memory: activations and all else that is ours" "$(calculate .1f "$activation_bytes / 1e6")" "MB"
 fi
-if [ "$device" != cpu ] && command -v nvidia-smi >/dev/null; then
-  ordinal=${device#cuda}
-  ordinal=${ordinal#:}
-  used() { nvidia-smi -i "${ordinal:-0}" --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null || echo 0; }
+# MiB more than before that nvidia-smi shows at most while a command runs.
+taken_by() {
+  local log=$1 before most now process
+  shift
   before=$(used)
   most=$before
-  "${run[@]}" --max-new-tokens 1024 >"$output/memory.log" 2>&1 &
+  "$@" >"$log" 2>&1 &
   process=$!
   while kill -0 "$process" 2>/dev/null; do
     now=$(used)
     [ "$now" -gt "$most" ] && most=$now
     sleep 0.05
   done
-  wait "$process" || say "failed, see $output/memory.log: $(tail -1 "$output/memory.log")"
-  # nvidia-smi counts MiB; this run's cache holds 128 + 1024 positions.
-  row "memory beyond weights, driver's own included" \
-    "$(calculate .0f "($most - $before) * 1048576 / 1e6 - ${weight_bytes:-0} / 1e6")" "MB, KV cache of 1152 included"
+  wait "$process" || say "failed, see $log: $(tail -1 "$log")"
+  echo $((most - before))
+}
+if [ "$device" != cpu ] && command -v nvidia-smi >/dev/null; then
+  ordinal=${device#cuda}
+  ordinal=${ordinal#:}
+  used() { nvidia-smi -i "${ordinal:-0}" --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null || echo 0; }
+  # What the driver takes for itself is what a model of half a megabyte takes.
+  small=(--model-id models/tiny-instruct --device "$device" --compile-mode default --cache-path "$output/small.bin"
+    --metadata-path "$output/small.json")
+  try "$output/build-small.log" "$preheat" build "${small[@]}" || true
+  own=$(taken_by "$output/memory-small.log" "$preheat" benchmark "${small[@]}" --single-mode compile_preload \
+    --num-requests 300 --max-new-tokens 128)
+  most=$(taken_by "$output/memory.log" "${run[@]}" --prompt-ids "$(seq -s, 2 $((most_rows + 1)))" --max-new-tokens 1024)
+  row "memory: the driver's own, a small model beside it" "$(calculate .0f "$own * 1048576 / 1e6")" "MB on the card"
+  # nvidia-smi counts MiB, and the driver gives pieces of 2 MiB.
+  row "memory: such a run beyond the driver's own" "$(calculate .0f "($most - $own) * 1048576 / 1e6")" "MB on the card"
+  row "memory: beyond weights and KV cache, too" \
+    "$(calculate .0f "($most - $own) * 1048576 / 1e6 - (${weight_bytes:-0} + ${kv_cache_bytes:-0}) / 1e6")" "MB on the card"
 fi
 
 say "eager"

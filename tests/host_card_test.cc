@@ -2,8 +2,10 @@
 // context length, memory that nobody wrote, a card that goes while it works. With $PREHEAT_TEST_CARD the
 // lengths are those of a real card, on that card.
 #include "host_cuda.h"
+#include "on_host_card.h"
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,9 +15,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "capture/llama.h"
 #include "checkpoint/synth.h"
-#include "compile/card_rates.h"
 #include "compile/interpreter_runner.h"
 #include "compiled_model.h"
 #include "device/cuda/cuda_device.h"
@@ -39,17 +41,11 @@ constexpr char kConfig[] = R"json({{
   "eos_token_id": 257, "initializer_range": 0.02, "torch_dtype": "bfloat16"
 }})json";
 
-class HostCardTest : public ::testing::Test {
+class HostCardTest : public OnHostCard {
  public:
   enum class Size { kTiny, kSmall, kOneKernel };  // the last: decode is a persistent kernel
 
  protected:
-  void SetUp() override {
-    if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
-    TheHostCard() = {};
-  }
-  void TearDown() override { TheHostCard() = {}; }
-
   Checkpoint MakeModel(tensor::DType dtype, Size size) const {
     const std::string folder = folder_.File("model");
     sys::MakeDirs(folder);
@@ -178,6 +174,23 @@ TEST_F(HostCardTest, TokensOfStepsThatRanAheadAreThoseOfStepsOneByOne) {
     return true;
   });
   EXPECT_EQ(ahead, one_by_one);
+}
+
+TEST_F(HostCardTest, ADecodeStepIsRecordedOnceAndVerboseTellsHow) {
+  const Checkpoint checkpoint = MakeModel(tensor::DType::kBf16, Size::kTiny);
+  const auto model = Compile(checkpoint, {StepSpec::AnyLength(), StepSpec::Decode()}, 32);
+  const auto said_of_request = [&] {
+    ::testing::internal::CaptureStderr();
+    generate::Generate(model->session(), Ids(5), {.max_new_tokens = 4, .ignore_end = true});
+    return ::testing::internal::GetCapturedStderr();
+  };
+  const base::LogLevel before = base::log_level();
+  base::SetLogLevel(base::LogLevel::kVerbose);
+  const std::string first = said_of_request(), second = said_of_request();
+  base::SetLogLevel(before);
+  EXPECT_THAT(first,
+              ::testing::ContainsRegex("preheat: decode step recorded: [0-9]+ launches in [0-9.]+ ms\n"));
+  EXPECT_EQ(second, "");
 }
 
 // Lets a model of each length run against one row each of the interpreter's.
@@ -359,45 +372,6 @@ TEST_F(HostCardTest, ALaunchThatTakesMoreSharedMemoryThanTheCardHasIsAnError) {
     EXPECT_EQ(error.kind(), base::ErrorKind::kIncompatible);
     EXPECT_TRUE(error.message().ends_with("; build for sm_86")) << error.message();
   }
-}
-
-// What `preheat devices --measure` does of it; what the kernels compute is rate_kernels_test's.
-TEST_F(HostCardTest, ItsRatesAreMeasuredAndItsMemoryIsGivenBack) {
-  TheHostCard().multiprocessors = 1;
-  TheHostCard().memory_bytes = uint64_t{4} << 20;
-  const HostCardUse before = UseOfHostCard();
-  for (const int capability : {80, 90}) {
-    TheHostCard().capability = capability;
-    device::CudaDevice device(HostDriver(), 0);
-    const compile::CardRates rates = compile::MeasureCard(device, HostCudaCompiler());
-    EXPECT_GT(rates.read_bytes_per_s, 0) << capability;
-    EXPECT_GT(rates.bf16_flops_per_s, 0) << capability;
-    EXPECT_GT(UseOfHostCard().launches, 0);
-  }
-  EXPECT_EQ(UseOfHostCard().allocations, before.allocations);
-  EXPECT_EQ(UseOfHostCard().modules, before.modules);
-}
-
-TEST_F(HostCardTest, ACardThatGoesWhileItIsMeasuredIsAnError) {
-  TheHostCard().memory_bytes = uint64_t{4} << 20;
-  TheHostCard().launches_until_loss = 1;
-  device::CudaDevice device(HostDriver(), 0);
-  try {
-    compile::MeasureCard(device, HostCudaCompiler());
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const base::Error& error) {
-    EXPECT_EQ(error.kind(), base::ErrorKind::kDevice);
-  }
-}
-
-TEST_F(RealCardTest, ItsRatesAreThoseOfACard) {
-  const auto device = OpenCard();
-  const auto compiler = toolchain::FindCompiler(device->Targets().front());
-  const compile::CardRates rates = compile::MeasureCard(*device, *compiler);
-  EXPECT_GT(rates.read_bytes_per_s, 1e11);
-  EXPECT_LT(rates.read_bytes_per_s, 2e13);
-  EXPECT_GT(rates.bf16_flops_per_s, 1e13);
-  EXPECT_LT(rates.bf16_flops_per_s, 1e16);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "compiled_model.h"
 #include "device/cuda/cuda_device.h"
 #include "host_cuda.h"
+#include "on_host_card.h"
 #include "sys/env.h"
 #include "sys/files.h"
 
@@ -27,13 +28,8 @@ struct Shape {
   bool bias = false;
 };
 
-class Persistent : public ::testing::Test {
+class Persistent : public OnHostCard {
  protected:
-  void SetUp() override {
-    if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
-  }
-  void TearDown() override { TheHostCard() = {}; }
-
   Checkpoint Synthesize(const Shape& shape) {
     const std::string config = folder_.File("config.json");
     sys::WriteFileAtomic(

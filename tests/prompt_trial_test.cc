@@ -18,6 +18,7 @@
 #include "golden.h"
 #include "host_cuda.h"
 #include "ir/graph.h"
+#include "on_host_card.h"
 #include "passes/pipeline.h"
 #include "store/store.h"
 
@@ -32,13 +33,12 @@ constexpr int kMultiprocessors = 2;
 constexpr int64_t kRows = 16;
 constexpr char kProfile[] = "a card";
 
-class PromptTrial : public ::testing::Test {
+class PromptTrial : public OnHostCard {
  protected:
   void SetUp() override {
-    if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
+    OnHostCard::SetUp();
     TheHostCard().multiprocessors = kMultiprocessors;
   }
-  void TearDown() override { TheHostCard() = {}; }
 
   struct Compiled {
     program::Program program;

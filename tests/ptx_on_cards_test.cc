@@ -14,6 +14,7 @@
 #include "generate/generator.h"
 #include "golden.h"
 #include "host_cuda.h"
+#include "on_host_card.h"
 #include "sys/code_image.h"
 
 namespace preheat::testing {
@@ -22,14 +23,12 @@ namespace {
 using checkpoint::Checkpoint;
 using preload::StepSpec;
 
-class PtxOnCards : public ::testing::Test {
+class PtxOnCards : public OnHostCard {
  protected:
   void SetUp() override {
-    if (!HostCardRuns()) GTEST_SKIP() << "[SKIP] kernels cannot run on the host in this build";
     if (RealCard() != nullptr) GTEST_SKIP() << "[SKIP] a real card has the capability that it has";
-    TheHostCard() = {};
+    OnHostCard::SetUp();
   }
-  void TearDown() override { TheHostCard() = {}; }
 
   store::Store store_ = store::Store::InMemory();
 };

@@ -223,6 +223,7 @@ void Engine::TakeDevice() {
   const Stopwatch watch(facts_.model_load_seconds);
   device_ = device_task_.get();
   facts_.device = device_->id();
+  base::Detail("{} is ready {:.3f} s after the process's start", device_->id(), sys::ProcessStartSeconds());
   std::vector<device::HostTensor> tensors;
   for (const checkpoint::ExpectedTensor& expected : checkpoint::ExpectedTensors(checkpoint_->config())) {
     tensors.push_back({expected.name, checkpoint_->Tensor(expected.name, expected.shape).bytes()});
@@ -317,7 +318,12 @@ session::Bindings Engine::MakeBindings(store::EntrySource& source) {
             throw MakeError(ErrorKind::kUnsupported, "the program calls {} of library {}, which is not there",
                             entry, library);
           },
-          .await_weights = [this] { weights_->Wait(); }};
+          .await_weights =
+              [this] {
+                weights_->Wait();
+                base::Detail("weights are in place {:.3f} s after the process's start",
+                             sys::ProcessStartSeconds());
+              }};
 }
 
 generate::GenerateOptions Engine::MakeGenerateOptions(const GenerationOptions& generation,

@@ -11,6 +11,13 @@ std::string TypeName(std::string_view name, tensor::DType dtype) {
   return fmt::format("typedef {} {};\n", ElementName(dtype), name);
 }
 
+std::string ActivationType(const ir::Graph& graph, const Spec& spec, std::string_view name, ir::NodeId node,
+                           Handed handed) {
+  const tensor::DType dtype = graph[node].type.dtype;
+  if (handed == Handed::kPlain || (node == spec.node && spec.to_logits)) return TypeName(name, dtype);
+  return fmt::format("typedef Flagged<{}> {};\n", ElementName(dtype), name);
+}
+
 }  // namespace
 
 Unit UnitOf(const Spec& spec, const Target& target) {
@@ -37,23 +44,23 @@ bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target
   return false;
 }
 
-std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed) {
-  const auto activation = [&](std::string_view name, ir::NodeId node) {
-    const tensor::DType dtype = graph[node].type.dtype;
-    if (handed == Handed::kPlain || (node == spec.node && spec.to_logits)) return TypeName(name, dtype);
-    return fmt::format("typedef Flagged<{}> {};\n", ElementName(dtype), name);
-  };
-  std::string text = "\n";
-  text += TypeName("W", spec.weight_dtype);
-  text += activation("X", spec.x);
-  text += activation("Out", spec.node);
+std::string StageOpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed) {
+  std::string text = "\n" + ActivationType(graph, spec, "X", spec.x, handed);
   if (spec.norm != ir::kNoNode) text += TypeName("NormW", graph[spec.norm].type.dtype);
+  text += fmt::format("constexpr i64 kK = {}, kStaged = {};\nconstexpr i64 kXStride = {};\n", spec.k, staged,
+                      RowStride(graph[spec.x].type));
+  return text;
+}
+
+std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed) {
+  std::string text = StageOpeningText(graph, spec, staged, handed);
+  text += TypeName("W", spec.weight_dtype);
   if (spec.parts[0].bias != ir::kNoNode) text += TypeName("Bias", spec.bias_dtype);
-  text += fmt::format("constexpr i64 kK = {}, kStaged = {};\n", spec.k, staged);
-  text += fmt::format("constexpr i64 kXStride = {}, kOutStride = {};\n", RowStride(graph[spec.x].type),
+  text += ActivationType(graph, spec, "Out", spec.node, handed);
+  text += fmt::format("constexpr i64 kOutStride = {};\n",
                       spec.to_logits ? spec.parts[0].columns : RowStride(graph[spec.node].type));
   if (spec.residual != ir::kNoNode) {
-    text += activation("Residual", spec.residual);
+    text += ActivationType(graph, spec, "Residual", spec.residual, handed);
     text += fmt::format("constexpr i64 kResidualStride = {};\n", RowStride(graph[spec.residual].type));
   }
   return text;

@@ -20,7 +20,9 @@ bool ReadsInPlace(const ir::Graph& graph, const Spec& spec, const Target& target
 // they are there. Logits are elements always.
 enum class Handed { kPlain, kFlagged };
 
-// Types W, Bias, X, NormW, Out, Residual, constants kK, kStaged (a staged row's elements), strides.
+// Types X, NormW, constants kK, kStaged (a staged row's elements), kXStride: what StageRow needs.
+std::string StageOpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed = Handed::kPlain);
+// The same, types W, Bias, Out, Residual and their strides.
 std::string OpeningText(const ir::Graph& graph, const Spec& spec, int64_t staged, Handed handed = Handed::kPlain);
 
 // ColumnsOf(part): the columns of each part, a constant where the part is.

@@ -8,7 +8,9 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "session/bound_program.h"
+#include "sys/clock.h"
 
 namespace preheat::session {
 namespace {
@@ -31,6 +33,10 @@ void CheckAgreement(const std::vector<program::Program>& programs) {
           first.name, program.name, first.kv.name, program.kv.name);
     }
   }
+}
+
+double MillisecondsSince(double start) {
+  return (sys::MonotonicSeconds() - start) * 1e3;
 }
 
 // Makes all code of the programs callable and looks kernels up in it.
@@ -65,8 +71,11 @@ Session::Session(device::Device& device, std::vector<program::Program> programs,
   CheckAgreement(programs);
   Allocate(programs);
 
+  const double load_start = sys::MonotonicSeconds();
   LoadedCode loaded = LoadCode(device_, programs, bindings);
   code_ = std::move(loaded.module);
+  base::Detail("machine code loaded: {} images in {:.1f} ms", loaded.index.size(),
+               MillisecondsSince(load_start));
   const KernelLookup kernel = [&](const program::Launch& launch, const std::string& entry) -> device::Kernel {
     if (launch.code.starts_with(program::kLibraryPrefix)) {
       return bindings.library(launch.code.substr(program::kLibraryPrefix.size()), entry);
@@ -234,13 +243,20 @@ void Session::LaunchDecode() {
   if (!device_.RunsAhead() || bound.CallsLibraries()) {
     device_.Run(bound.Prepare(1, length_, plan_.capacity));
   } else {
-    if (!recorded_decode_) recorded_decode_ = device_.Record(bound.PrepareToRecord(plan_.capacity));
+    if (!recorded_decode_) RecordDecode(bound);
     recorded_decode_->Run();
   }
   if (check_step_) check_step_();
   ++length_;
   ++state_.steps;
   logit_rows_ = 1;
+}
+
+void Session::RecordDecode(BoundProgram& bound) {
+  const double start = sys::MonotonicSeconds();
+  const std::span<const device::Launch> launches = bound.PrepareToRecord(plan_.capacity);
+  recorded_decode_ = device_.Record(launches);
+  base::Detail("decode step recorded: {} launches in {:.1f} ms", launches.size(), MillisecondsSince(start));
 }
 
 void Session::DecodeUntil(int64_t steps, const std::function<bool(int32_t token)>& take) {

@@ -63,6 +63,7 @@ class Session final : public StepRunner {
   BoundProgram& BoundForDecode();
   void RunPiece(BoundProgram& bound, std::span<const int32_t> ids);
   void LaunchDecode();
+  void RecordDecode(BoundProgram& bound);
   void CheckRoom(int64_t rows) const;
   void AwaitWeights();
   enum class Report { kNo, kYes };

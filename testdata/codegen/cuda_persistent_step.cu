@@ -183,12 +183,13 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
 }  // namespace link0
 namespace link1 {
 
-typedef bf16 W;
 typedef Flagged<f32> X;
-typedef Flagged<bf16> Out;
 typedef bf16 NormW;
 constexpr i64 kK = 512, kStaged = 1024;
-constexpr i64 kXStride = 512, kOutStride = 512;
+constexpr i64 kXStride = 512;
+typedef bf16 W;
+typedef Flagged<bf16> Out;
+constexpr i64 kOutStride = 512;
 constexpr int kX = 0;
 constexpr int kNorm = 1;
 constexpr int kWeight0 = 2;
@@ -200,127 +201,8 @@ constexpr int kValues = 7;
 constexpr int kOut = 8;
 constexpr int kFresh = 9;
 CONSTANT i64 ColumnsOf(int part) { return part == 0 ? 512 : part == 1 ? 128 : 128; }
-constexpr int kRows = 4, kLists = 2, kXAt = 95744;
+constexpr int kRows = 4, kLists = 2;
 constexpr i64 kTiles = 96;
-constexpr u32 kToNextRound = 0;
-
-namespace team {
-constexpr int kThreads = 256, LANES = kThreads * 4;
-INLINE float* Scratch() { return (float*)(SharedMemory() + 109568); }
-INLINE int First() { return ThreadIndex() * 4; }
-INLINE void SyncTeam() { SyncConsumers(); }
-
-struct VF {
-  float v[4];
-};
-#define FOUR_EACH(expression) \
-  VF r; \
-  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = expression; \
-  return r
-INLINE VF Splat(float x) { FOUR_EACH(x); }
-INLINE VF operator+(VF a, VF b) { FOUR_EACH(a.v[i] + b.v[i]); }
-INLINE VF operator-(VF a, VF b) { FOUR_EACH(a.v[i] - b.v[i]); }
-INLINE VF operator*(VF a, VF b) { FOUR_EACH(Multiply(a.v[i], b.v[i])); }
-INLINE VF Fma(VF a, VF b, VF c) { FOUR_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
-#undef FOUR_EACH
-
-// Rows begin at multiples of 64 bytes, and so do weights: a thread's elements may be read at once.
-INLINE VF Load(const f32* p) {
-  const Words4 w = *(const Words4*)(p + First());
-  VF r;
-  Unpack(w, p, r.v);
-  return r;
-}
-INLINE VF OfHalves(Words2 w, const bf16*) {
-  return {{FloatOf(w.w[0] << 16), FloatOf(w.w[0] & 0xffff0000u), FloatOf(w.w[1] << 16), FloatOf(w.w[1] & 0xffff0000u)}};
-}
-INLINE VF OfHalves(Words2 w, const f16*) {
-  return {{FloatFromF16((u16)w.w[0]), FloatFromF16((u16)(w.w[0] >> 16)), FloatFromF16((u16)w.w[1]),
-           FloatFromF16((u16)(w.w[1] >> 16))}};
-}
-INLINE VF Load(const bf16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
-INLINE VF Load(const f16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
-INLINE VF LoadDependent(const f32* p) {
-  const Words4 w = LoadDependent16(p + First());
-  VF r;
-  Unpack(w, p, r.v);
-  return r;
-}
-INLINE VF LoadDependent(const bf16* p) { return OfHalves(LoadDependent8(p + First()), p); }
-INLINE VF LoadDependent(const f16* p) { return OfHalves(LoadDependent8(p + First()), p); }
-INLINE void StoreElements(f32* p, VF v) { *(Words4*)(p + First()) = {{BitsOf(v.v[0]), BitsOf(v.v[1]), BitsOf(v.v[2]), BitsOf(v.v[3])}}; }
-INLINE void StoreElements(bf16* p, VF v) {
-  *(Words2*)(p + First()) = {{Bf16PairFromFloats(v.v[0], v.v[1]), Bf16PairFromFloats(v.v[2], v.v[3])}};
-}
-INLINE void StoreElements(f16* p, VF v) {
-  *(Words2*)(p + First()) = {{F16FromFloat(v.v[0]) | (u32)F16FromFloat(v.v[1]) << 16,
-                              F16FromFloat(v.v[2]) | (u32)F16FromFloat(v.v[3]) << 16}};
-}
-
-template <class T> INLINE VF LoadTail(const T* p, int n) {
-  VF r;
-  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
-  return r;
-}
-template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
-  VF r;
-  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
-  return r;
-}
-// In all threads.
-INLINE float Sum(VF v) {
-  const float sum = WarpSum((v.v[0] + v.v[1]) + (v.v[2] + v.v[3]));
-  SyncTeam();  // what was summed before has been read
-  if (Lane() == 0) Scratch()[ThreadIndex() / 32] = sum;
-  SyncTeam();
-  float total = 0;
-  UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
-  return total;
-}
-
-constexpr int kVectors = (int)(kStaged / LANES);
-constexpr int kRest = (int)(kK % LANES);  // elements of the last vector; 0: all
-template <class T> INLINE VF LoadVector(const T* row, int v) {
-  return kRest != 0 && v == kVectors - 1 ? LoadTail(row + v * LANES, kRest) : Load(row + v * LANES);
-}
-template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
-  return kRest != 0 && v == kVectors - 1 ? LoadDependentTail(row + v * LANES, kRest) : LoadDependent(row + v * LANES);
-}
-template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
-  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
-}
-
-template <class T> INLINE void LoadDependentRow(FlaggedPointer<T> row, VF* vectors) {
-  Words4 words[kVectors];
-  // Threads behind the row's end look at its last words.
-  const auto at = [&](int v) { return row.words + Min((i64)v * LANES + First(), (i64)kK - 4); };
-  Await<kVectors>(words, row.tag, [&](int v) { return LoadDependent16(at(v)); }, [&](int v) { return LookAgain16(at(v)); });
-  UNROLL for (int v = 0; v < kVectors; ++v) {
-    const bool there = v * LANES + First() < kK;
-    UNROLL for (int i = 0; i < 4; ++i) vectors[v].v[i] = there ? ValueOf(words[v].w[i]) : 0.0f;
-  }
-}
-constexpr float kEps = 1.000000000e-05f;
-
-struct Before {
-  VF weights[kVectors];
-};
-INLINE Before StageBefore(const ph_args* args) {
-  const NormW* const weight = Operand<const NormW>(args, kNorm);
-  Before before;
-  UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
-  return before;
-}
-
-INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
-  VF vectors[kVectors];
-  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
-  VF squares = Splat(0);
-  UNROLL for (int v = 0; v < kVectors; ++v) squares = Fma(vectors[v], vectors[v], squares);
-  const VF scale = Splat(Rsqrt(Sum(squares) / (float)kK + kEps));
-  UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v] * scale * before.weights[v]);
-}
-}  // namespace team
 
 namespace warp {
 constexpr int LANES = 32;
@@ -438,11 +320,6 @@ INLINE Tile TileAt(i64 t) {
 }
 }  // namespace warp
 
-constexpr int kChunks = (int)(kK / kChunk), kSlice = kChunk / kWarps, kSteps = kSlice / 64;
-constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
-constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
-static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
-
 INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
   const warp::Tile tile = warp::TileAt(t);
   const bool second = kLists == 2 && row >= kRows;
@@ -455,7 +332,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < kChunks; ++c) {
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
@@ -463,89 +340,16 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   }
 }
 
-INLINE void Multiply(float* sums, const Words4& first, const Words4& second, const Words4& x) {
-  UNROLL for (int half = 0; half < 2; ++half) {
-    const u32 a[4] = {first.w[2 * half], second.w[2 * half], first.w[2 * half + 1], second.w[2 * half + 1]};
-    MultiplyBf16(sums + 4 * half, a, x.w + 2 * half);
-  }
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
 }
-
-INLINE void Consume(const ph_args* link, Consumer* consumer) {
-  ph_args args = *link;
-  args.written_tag = (args.tag + kToNextRound) & kTagMask;
-  const int lane = Lane(), row = lane / 4, warp_index = consumer->warp;
-  Element* const x = (Element*)(SharedMemory() + kXAt);
-
-  // The warp's first tile to finish: what its epilogue reads is asked for before x is waited for.
-  i64 mine = BlockIndex() + (i64)((warp_index - consumer->tiles % kWarps + kWarps) % kWarps) * BlockCount();
-  warp::Early early{};
-  const auto ask = [&]() {
-    if (mine >= kTiles) return;
-    const warp::Tile tile = warp::TileAt(mine);
-    early = warp::Before(&args, 0, tile.part, tile.column, tile.count);
-  };
-  const team::Before before = team::StageBefore(&args);
-  ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
-  team::StageRow(&args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
-  SyncConsumers();
-
-  const Element* const x_lane = x + warp_index * kSlice + row % 2 * 32 + lane % 4 * 8;
-  Words4 pieces[kInRegisters ? kPieces : 1];
-  if constexpr (kInRegisters) {
-    UNROLL for (int i = 0; i < kPieces; ++i) pieces[i] = *(const Words4*)(x_lane + i / kSteps * kChunk + i % kSteps * 64);
-  }
-  float* const parts = (float*)(SharedMemory() + kSumsAt);  // [kMeetings][kWarps][kTileRows]
-  const int at = row * kRowPitch + (warp_index * kSlice + lane % 4 * 8) * 2;
-  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
-    float sums[8] = {};
-    if constexpr (kInRegisters) {
-      Words4 weights[kPieces][2];
-      const int first_stage = consumer->place.stage;
-      UNROLL for (int c = 0; c < kChunks; ++c) {
-        WaitStage(Full(consumer->place.stage), consumer->place.turn);
-        const u8* const stage = Stage(consumer->place.stage) + at;
-        UNROLL for (int i = 0; i < kSteps; ++i) {
-          weights[c * kSteps + i][0] = *(const Words4*)(stage + i * 128);
-          weights[c * kSteps + i][1] = *(const Words4*)(stage + i * 128 + 64);
-        }
-        consumer->place.Next();
-      }
-      UNROLL for (int i = 0; i < kPieces; ++i) Multiply(sums, weights[i][0], weights[i][1], pieces[i]);
-      SyncWarp();
-      if (lane < kChunks) Arrive(Empty((first_stage + lane) % kStages));
-    } else {
-      NO_UNROLL for (int c = 0; c < kChunks; ++c) {
-        WaitStage(Full(consumer->place.stage), consumer->place.turn);
-        const u8* const stage = Stage(consumer->place.stage) + at;
-        UNROLL for (int i = 0; i < kSteps; ++i) {
-          const Words4 first = *(const Words4*)(stage + i * 128), second = *(const Words4*)(stage + i * 128 + 64);
-          Multiply(sums, first, second, *(const Words4*)(x_lane + c * kChunk + i * 64));
-        }
-        SyncWarp();
-        if (lane == 0) Arrive(Empty(consumer->place.stage));
-        consumer->place.Next();
-      }
-    }
-    const int meeting = consumer->tiles % kMeetings, finisher = consumer->tiles % kWarps;
-    if (++consumer->tiles == kMeetings * kWarps) consumer->tiles = 0;
-    float* const part = parts + meeting * kWarps * kTileRows;
-    if (lane % 4 == 0) part[warp_index * kTileRows + row] = (sums[0] + sums[3]) + (sums[4] + sums[7]);
-    if (warp_index != finisher) {
-      ArriveNamed(2 + meeting, kWarps * 32);
-      continue;
-    }
-    SyncNamed(2 + meeting, kWarps * 32);
-    float sum = part[lane / 8 * 2 * kTileRows + lane % 8] + part[(lane / 8 * 2 + 1) * kTileRows + lane % 8];
-    sum += ShuffleXor(sum, 8);
-    sum += ShuffleXor(sum, 16);
-    const warp::Tile tile = warp::TileAt(t);
-    const float second = kLists == 2 ? ShuffleFrom(sum, (lane + kRows) % 32) : 0.0f;
-    warp::Finish(&args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
-    mine += (i64)kWarps * BlockCount();
-    ask();
-  }
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
 }
 }  // namespace link1
 namespace link2 {
@@ -693,28 +497,41 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
   softmax.max = kLowest;
   softmax.sum = 0;
   UNROLL for (int i = 0; i < kHeadDim / 8; ++i) softmax.outputs[i][0] = softmax.outputs[i][1] = 0;
-  NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
+  // After the cache's positions one warp of a head takes the step's own, which is not in it yet.
+  const bool takes_fresh = share.part == 0 && consumer->warp == kWarps - 1;
+  const int end = takes_fresh ? share.end + 1 : share.end;
+  NO_UNROLL for (int p = share.begin; p < end;) {
     const int n = (int)Min((i64)kPositions, (i64)share.end - p);
+    const bool fresh = n == 0;
     // A stage is of a few warps alone: the others go on to the next, and do not look at this one's barrier.
     const int step = consumer->warp - (p - share.begin) / 8 % kWarps;
-    if (step >= 0 && step < kStepsOfStage) {
+    const bool mine = !fresh && step >= 0 && step < kStepsOfStage;
+    const u8* keys = scratch;
+    const u8* values = scratch + 8 * kRowBytes;
+    int valid = 1;
+    if (fresh) {
+      // Eight rows of keys, eight of values: the first, and nothing.
+      const auto rows = Operand<const Flagged<bf16>>(&args, kFresh) + kv_head * kHeadDim;
+      for (int i = lane; i < 16 * kRowBytes / 16; i += 32) *(Words4*)(scratch + i * 16) = Words4{};
+      SyncWarp();
+      TakeRow(rows, scratch);
+      TakeRow(rows + kKvHeads * kHeadDim, scratch + 8 * kRowBytes);
+      SyncWarp();
+    } else if (mine) {
       WaitStage(Full(consumer->place.stage), consumer->place.turn);
-      const u8* const keys = Stage(consumer->place.stage) + step * 8 * kRowBytes;
-      if (step * 8 < n) Attend(&softmax, query, keys, keys + kPositions * kRowBytes, (int)Min((i64)8, (i64)n - step * 8));
+      keys = Stage(consumer->place.stage) + step * 8 * kRowBytes;
+      values = keys + kPositions * kRowBytes;
+      valid = (int)Min((i64)8, (i64)n - step * 8);
+    } else {
+      valid = 0;
+    }
+    if (valid > 0) Attend(&softmax, query, keys, values, valid);
+    if (mine) {
       SyncWarp();
       if (lane < kWarps / kStepsOfStage) Arrive(Empty(consumer->place.stage));
     }
-    consumer->place.Next();
-  }
-  if (share.part == 0 && consumer->warp == kWarps - 1) {
-    u8* const fresh = scratch;  // eight rows of keys, eight of values: the first, and nothing
-    const auto rows = Operand<const Flagged<bf16>>(&args, kFresh) + kv_head * kHeadDim;
-    for (int i = lane; i < 16 * kRowBytes / 16; i += 32) *(Words4*)(fresh + i * 16) = Words4{};
-    SyncWarp();
-    TakeRow(rows, fresh);
-    TakeRow(rows + kKvHeads * kHeadDim, fresh + 8 * kRowBytes);
-    SyncWarp();
-    Attend(&softmax, query, fresh, fresh + 8 * kRowBytes, 1);
+    if (!fresh) consumer->place.Next();
+    p += fresh ? 1 : n;
   }
   softmax.sum += ShuffleXor(softmax.sum, 1);
   softmax.sum += ShuffleXor(softmax.sum, 2);
@@ -733,57 +550,46 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     }
   }
   SyncConsumers();
-  // The block's maximum of a head, as precise as words are, and its sums of what each warp has at `at` and behind.
-  const auto max_of = [&](int h) {
-    float max = kLowest;
-    UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
-    return ValueOf(WordOf((const f32*)0, max, 0));
-  };
-  struct Pair {
-    float first, second;
-  };
-  const auto sums_of = [&](int h, int at, float max) {
-    Pair sums = {0, 0};
-    UNROLL for (int w = 0; w < kWarps; ++w) {
-      const float* const part = merge + (w * kGroup + h) * kMergePitch;
-      const float weight = PowerOfTwo(part[kHeadDim] - max);
-      sums.first = FusedMultiplyAdd(weight, part[at], sums.first);
-      sums.second = FusedMultiplyAdd(weight, part[at + 1], sums.second);
-    }
-    return sums;
-  };
   const auto result = Operand<Flagged<ResultElement>>(&args, kResult) + kv_head * kGroup * kHeadDim;
   const auto put = [&](i64 at, float value0, float value1) {
     const ResultElement* const type = 0;
     StoreRelaxed8(result.words + at, {{WordOf(type, value0, result.tag), WordOf(type, value1, result.tag)}});
   };
-  const int thread = ThreadIndex();
-  constexpr int kPairsOfGroup = kGroup * (int)kHeadDim / 2;
-  if (share.parts == 1) {
-    for (int i = thread; i < kPairsOfGroup; i += kWarps * 32) {
-      const int h = i * 2 / (int)kHeadDim, d = i * 2 % (int)kHeadDim;
-      const float max = max_of(h), sum = sums_of(h, kHeadDim, max).second;
-      const Pair outputs = sums_of(h, d, max);
-      put(h * kHeadDim + d, Divide(outputs.first, sum), Divide(outputs.second, sum));
-    }
-    SyncConsumers();  // the scratch is free
-    return;
-  }
-
   // [kv head][part][head of the group][kPartWords]
   ph_args of_parts = args;
   of_parts.written_tag = (consumer->parts_tag + (args.tag - consumer->tag)) & kTagMask;
   const auto all = Operand<Flagged<f32>>(&of_parts, kParts) + (i64)kv_head * kMostParts * kGroup * kPartWords;
-  for (int i = thread; i < kGroup * kPartWords / 2; i += kWarps * 32) {
-    const int h = i * 2 / kPartWords, d = i * 2 % kPartWords;
-    const float max = max_of(h);
-    const Pair sums = sums_of(h, d, max);
-    const float value0 = d == kHeadDim ? max : sums.first, value1 = sums.second;
-    const f32* const type = 0;
-    StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + d,
-                  {{WordOf(type, value0, all.tag), WordOf(type, value1, all.tag)}});
+  const int thread = ThreadIndex();
+  constexpr int kPairsOfGroup = kGroup * (int)kHeadDim / 2;
+  static_assert(kPairsOfGroup <= kWarps * 32);
+  if (thread < kPairsOfGroup) {
+    // A pair of a head's outputs: what all warps have of it.
+    const int h = thread * 2 / (int)kHeadDim, d = thread * 2 % (int)kHeadDim;
+    float max = kLowest;
+    UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
+    max = ValueOf(WordOf((const f32*)0, max, 0));  // as precise as words are
+    float value0 = 0, value1 = 0, sum = 0;
+    UNROLL for (int w = 0; w < kWarps; ++w) {
+      const float* const part = merge + (w * kGroup + h) * kMergePitch;
+      const float weight = PowerOfTwo(part[kHeadDim] - max);
+      value0 = FusedMultiplyAdd(weight, part[d], value0);
+      value1 = FusedMultiplyAdd(weight, part[d + 1], value1);
+      sum = FusedMultiplyAdd(weight, part[kHeadDim + 1], sum);
+    }
+    if (share.parts == 1) {
+      put(h * kHeadDim + d, Divide(value0, sum), Divide(value1, sum));
+    } else {
+      const auto put_part = [&](int at, float first, float second) {
+        const f32* const type = 0;
+        StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + at,
+                      {{WordOf(type, first, all.tag), WordOf(type, second, all.tag)}});
+      };
+      put_part(d, value0, value1);
+      if (d == 0) put_part(kHeadDim, max, sum);
+    }
   }
   SyncConsumers();  // the scratch is free
+  if (share.parts == 1) return;
   // Lanes that are neighbours have a pair of outputs of neighbouring parts.
   if (thread >= kPairsOfGroup) return;
   const int out = share.part * (kPairsOfGroup / share.parts) + thread / share.parts;
@@ -818,11 +624,12 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
 }  // namespace link2
 namespace link3 {
 
-typedef bf16 W;
 typedef Flagged<bf16> X;
-typedef Flagged<f32> Out;
 constexpr i64 kK = 512, kStaged = 1024;
-constexpr i64 kXStride = 512, kOutStride = 512;
+constexpr i64 kXStride = 512;
+typedef bf16 W;
+typedef Flagged<f32> Out;
+constexpr i64 kOutStride = 512;
 typedef Flagged<f32> Residual;
 constexpr i64 kResidualStride = 512;
 constexpr int kX = 0;
@@ -830,39 +637,231 @@ constexpr int kWeight0 = 1;
 constexpr int kResidual = 2;
 constexpr int kOut = 3;
 CONSTANT i64 ColumnsOf(int) { return 512; }
-constexpr int kRows = 8, kLists = 1, kXAt = 97792;
+constexpr int kRows = 8, kLists = 1;
 constexpr i64 kTiles = 64;
-constexpr u32 kToNextRound = 0;
 
-...
+namespace warp {
+constexpr int LANES = 32;
+struct VF {
+  float v;
+};
+INLINE VF Splat(float x) { return {x}; }
+INLINE VF operator+(VF a, VF b) { return {a.v + b.v}; }
+INLINE VF operator-(VF a, VF b) { return {a.v - b.v}; }
+INLINE VF operator*(VF a, VF b) { return {Multiply(a.v, b.v)}; }
+INLINE VF Silu(VF x) { return {::Silu(x.v)}; }
+template <class T> INLINE VF Load(const T* p) { return {Get(p + Lane())}; }
+template <class T> INLINE VF LoadDependent(const T* p) { return {GetDependent(p + Lane())}; }
+template <class T> INLINE void Store(T* p, VF v) { Put(p + Lane(), v.v); }
+template <class T> INLINE VF LoadTail(const T* p, int n) { return {Lane() < n ? Get(p + Lane()) : 0.0f}; }
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) { return {Lane() < n ? GetDependent(p + Lane()) : 0.0f}; }
+template <class T> INLINE void StoreTail(T* p, VF v, int n) {
+  if (Lane() < n) Put(p + Lane(), v.v);
+}
+// The i-th of `count` elements goes to address(i).
+template <class T, class Address> INLINE void StoreEach(VF v, int count, Address address) {
+  if (Lane() < count) Put((T*)address(Lane()), v.v);
+}
+
+template <class T> INLINE VF LoadRun(const T* p, int count) { return LoadTail(p, count); }
+template <class T> INLINE VF LoadDependentRun(FlaggedPointer<T> p, int count) {
+  u32 word[1] = {};
+  if (Lane() < count) {
+    Await<1>(word, p.tag, [&](int) { return LoadDependent4(p.words + Lane()); }, [&](int) { return LookAgain4(p.words + Lane()); });
+  }
+  SyncWarp();
+  return {ValueOf(word[0])};
+}
+template <class T> INLINE void StoreRun(T* p, VF v, int count) { StoreTail(p, v, count); }
+template <class T> INLINE void StoreRun(FlaggedPointer<T> p, VF v, int count) {
+  if (Lane() < count) Put(p + Lane(), v.v);
+}
+INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
+  return Operand<Out>(args, kOut) + row * kOutStride + column;
+}
+
+INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
+
+struct Early {
+  VF residual;
+};
+INLINE Early Before(const ph_args* args, i64 row, int, i64 column, int count) {
+  return {LoadDependentRun(Operand<const Residual>(args, kResidual) + row * kResidualStride + column, count)};
+}
+
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early& early) {
+  StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0) + early.residual, count);
+}
+
+struct Tile {
+  int part;
+  i64 column;
+  int count;
+  int part1;
+  i64 column1;
+};
+
+INLINE Tile TileAt(i64 t) {
+  const i64 column = t * kRows;
+  return {0, column, (int)Min(kRows, ColumnsOf(0) - column), 1, column};
+}
+}  // namespace warp
+
+INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
+  const warp::Tile tile = warp::TileAt(t);
+  const bool second = kLists == 2 && row >= kRows;
+  const int part = second ? tile.part1 : tile.part;
+  const i64 column = (second ? tile.column1 : tile.column) + row % kRows;
+  return Operand<const W>(args, kWeight0 + part) + column * kK;
+}
+
+INLINE void Produce(const ph_args* args, Producer* producer) {
+  const int row = Lane() % kTileRows;
+  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
+    const W* const from = RowOf(args, t, row);
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+      producer->Open(kTileRows * kChunk * 2);
+      if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
+      producer->Close();
+    }
+  }
+}
+
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
+}
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
+}
 }  // namespace link3
 namespace link4 {
 
-typedef bf16 W;
 typedef Flagged<f32> X;
-typedef Flagged<bf16> Out;
 typedef bf16 NormW;
 constexpr i64 kK = 512, kStaged = 1024;
-constexpr i64 kXStride = 512, kOutStride = 1024;
+constexpr i64 kXStride = 512;
+typedef bf16 W;
+typedef Flagged<bf16> Out;
+constexpr i64 kOutStride = 1024;
 constexpr int kX = 0;
 constexpr int kNorm = 1;
 constexpr int kWeight0 = 2;
 constexpr int kWeight1 = 3;
 constexpr int kOut = 4;
 CONSTANT i64 ColumnsOf(int part) { return part == 0 ? 1024 : 1024; }
-constexpr int kRows = 4, kLists = 2, kXAt = 95744;
+constexpr int kRows = 4, kLists = 2;
 constexpr i64 kTiles = 256;
-constexpr u32 kToNextRound = 0;
 
-...
+namespace warp {
+constexpr int LANES = 32;
+struct VF {
+  float v;
+};
+INLINE VF Splat(float x) { return {x}; }
+INLINE VF operator+(VF a, VF b) { return {a.v + b.v}; }
+INLINE VF operator-(VF a, VF b) { return {a.v - b.v}; }
+INLINE VF operator*(VF a, VF b) { return {Multiply(a.v, b.v)}; }
+INLINE VF Silu(VF x) { return {::Silu(x.v)}; }
+template <class T> INLINE VF Load(const T* p) { return {Get(p + Lane())}; }
+template <class T> INLINE VF LoadDependent(const T* p) { return {GetDependent(p + Lane())}; }
+template <class T> INLINE void Store(T* p, VF v) { Put(p + Lane(), v.v); }
+template <class T> INLINE VF LoadTail(const T* p, int n) { return {Lane() < n ? Get(p + Lane()) : 0.0f}; }
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) { return {Lane() < n ? GetDependent(p + Lane()) : 0.0f}; }
+template <class T> INLINE void StoreTail(T* p, VF v, int n) {
+  if (Lane() < n) Put(p + Lane(), v.v);
+}
+// The i-th of `count` elements goes to address(i).
+template <class T, class Address> INLINE void StoreEach(VF v, int count, Address address) {
+  if (Lane() < count) Put((T*)address(Lane()), v.v);
+}
+
+template <class T> INLINE VF LoadRun(const T* p, int count) { return LoadTail(p, count); }
+template <class T> INLINE VF LoadDependentRun(FlaggedPointer<T> p, int count) {
+  u32 word[1] = {};
+  if (Lane() < count) {
+    Await<1>(word, p.tag, [&](int) { return LoadDependent4(p.words + Lane()); }, [&](int) { return LookAgain4(p.words + Lane()); });
+  }
+  SyncWarp();
+  return {ValueOf(word[0])};
+}
+template <class T> INLINE void StoreRun(T* p, VF v, int count) { StoreTail(p, v, count); }
+template <class T> INLINE void StoreRun(FlaggedPointer<T> p, VF v, int count) {
+  if (Lane() < count) Put(p + Lane(), v.v);
+}
+INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
+  return Operand<Out>(args, kOut) + row * kOutStride + column;
+}
+
+INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
+
+struct Early {};
+INLINE Early Before(const ph_args*, i64, int, i64, int) { return {}; }
+
+INLINE void Finish(const ph_args* args, i64 row, int, i64 column, int count, VF y0, VF y1, const Early&) {
+  const VF gate = Biased(args, 0, column, count, y0);
+  const VF up = Biased(args, 1, column, count, y1);
+  StoreRun(OutputAt(args, row, column), Silu(gate) * up, count);
+}
+
+struct Tile {
+  int part;
+  i64 column;
+  int count;
+  int part1;
+  i64 column1;
+};
+
+INLINE Tile TileAt(i64 t) {
+  const i64 column = t * kRows;
+  return {0, column, (int)Min(kRows, ColumnsOf(0) - column), 1, column};
+}
+}  // namespace warp
+
+INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
+  const warp::Tile tile = warp::TileAt(t);
+  const bool second = kLists == 2 && row >= kRows;
+  const int part = second ? tile.part1 : tile.part;
+  const i64 column = (second ? tile.column1 : tile.column) + row % kRows;
+  return Operand<const W>(args, kWeight0 + part) + column * kK;
+}
+
+INLINE void Produce(const ph_args* args, Producer* producer) {
+  const int row = Lane() % kTileRows;
+  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
+    const W* const from = RowOf(args, t, row);
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+      producer->Open(kTileRows * kChunk * 2);
+      if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
+      producer->Close();
+    }
+  }
+}
+
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
+}
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
+}
 }  // namespace link4
 namespace link5 {
 
-typedef bf16 W;
 typedef Flagged<bf16> X;
-typedef Flagged<f32> Out;
 constexpr i64 kK = 1024, kStaged = 1024;
-constexpr i64 kXStride = 1024, kOutStride = 512;
+constexpr i64 kXStride = 1024;
+typedef bf16 W;
+typedef Flagged<f32> Out;
+constexpr i64 kOutStride = 512;
 typedef Flagged<f32> Residual;
 constexpr i64 kResidualStride = 512;
 constexpr int kX = 0;
@@ -870,31 +869,835 @@ constexpr int kWeight0 = 1;
 constexpr int kResidual = 2;
 constexpr int kOut = 3;
 CONSTANT i64 ColumnsOf(int) { return 512; }
-constexpr int kRows = 8, kLists = 1, kXAt = 97792;
+constexpr int kRows = 8, kLists = 1;
 constexpr i64 kTiles = 64;
-constexpr u32 kToNextRound = 1;
 
-...
+namespace warp {
+constexpr int LANES = 32;
+struct VF {
+  float v;
+};
+INLINE VF Splat(float x) { return {x}; }
+INLINE VF operator+(VF a, VF b) { return {a.v + b.v}; }
+INLINE VF operator-(VF a, VF b) { return {a.v - b.v}; }
+INLINE VF operator*(VF a, VF b) { return {Multiply(a.v, b.v)}; }
+INLINE VF Silu(VF x) { return {::Silu(x.v)}; }
+template <class T> INLINE VF Load(const T* p) { return {Get(p + Lane())}; }
+template <class T> INLINE VF LoadDependent(const T* p) { return {GetDependent(p + Lane())}; }
+template <class T> INLINE void Store(T* p, VF v) { Put(p + Lane(), v.v); }
+template <class T> INLINE VF LoadTail(const T* p, int n) { return {Lane() < n ? Get(p + Lane()) : 0.0f}; }
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) { return {Lane() < n ? GetDependent(p + Lane()) : 0.0f}; }
+template <class T> INLINE void StoreTail(T* p, VF v, int n) {
+  if (Lane() < n) Put(p + Lane(), v.v);
+}
+// The i-th of `count` elements goes to address(i).
+template <class T, class Address> INLINE void StoreEach(VF v, int count, Address address) {
+  if (Lane() < count) Put((T*)address(Lane()), v.v);
+}
+
+template <class T> INLINE VF LoadRun(const T* p, int count) { return LoadTail(p, count); }
+template <class T> INLINE VF LoadDependentRun(FlaggedPointer<T> p, int count) {
+  u32 word[1] = {};
+  if (Lane() < count) {
+    Await<1>(word, p.tag, [&](int) { return LoadDependent4(p.words + Lane()); }, [&](int) { return LookAgain4(p.words + Lane()); });
+  }
+  SyncWarp();
+  return {ValueOf(word[0])};
+}
+template <class T> INLINE void StoreRun(T* p, VF v, int count) { StoreTail(p, v, count); }
+template <class T> INLINE void StoreRun(FlaggedPointer<T> p, VF v, int count) {
+  if (Lane() < count) Put(p + Lane(), v.v);
+}
+INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
+  return Operand<Out>(args, kOut) + row * kOutStride + column;
+}
+
+INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
+
+struct Early {
+  VF residual;
+};
+INLINE Early Before(const ph_args* args, i64 row, int, i64 column, int count) {
+  return {LoadDependentRun(Operand<const Residual>(args, kResidual) + row * kResidualStride + column, count)};
+}
+
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early& early) {
+  StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0) + early.residual, count);
+}
+
+struct Tile {
+  int part;
+  i64 column;
+  int count;
+  int part1;
+  i64 column1;
+};
+
+INLINE Tile TileAt(i64 t) {
+  const i64 column = t * kRows;
+  return {0, column, (int)Min(kRows, ColumnsOf(0) - column), 1, column};
+}
+}  // namespace warp
+
+INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
+  const warp::Tile tile = warp::TileAt(t);
+  const bool second = kLists == 2 && row >= kRows;
+  const int part = second ? tile.part1 : tile.part;
+  const i64 column = (second ? tile.column1 : tile.column) + row % kRows;
+  return Operand<const W>(args, kWeight0 + part) + column * kK;
+}
+
+INLINE void Produce(const ph_args* args, Producer* producer) {
+  const int row = Lane() % kTileRows;
+  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
+    const W* const from = RowOf(args, t, row);
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+      producer->Open(kTileRows * kChunk * 2);
+      if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
+      producer->Close();
+    }
+  }
+}
+
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
+}
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
+}
 }  // namespace link5
 namespace link6 {
 
-typedef bf16 W;
 typedef Flagged<f32> X;
-typedef f32 Out;
 typedef bf16 NormW;
 constexpr i64 kK = 512, kStaged = 1024;
-constexpr i64 kXStride = 512, kOutStride = 384;
+constexpr i64 kXStride = 512;
+typedef bf16 W;
+typedef f32 Out;
+constexpr i64 kOutStride = 384;
 constexpr int kX = 0;
 constexpr int kNorm = 1;
 constexpr int kWeight0 = 2;
 constexpr int kOut = 3;
 CONSTANT i64 ColumnsOf(int) { return 384; }
-constexpr int kRows = 8, kLists = 1, kXAt = 95744;
+constexpr int kRows = 8, kLists = 1;
 constexpr i64 kTiles = 48;
-constexpr u32 kToNextRound = 0;
 
-...
+namespace warp {
+constexpr int LANES = 32;
+struct VF {
+  float v;
+};
+INLINE VF Splat(float x) { return {x}; }
+INLINE VF operator+(VF a, VF b) { return {a.v + b.v}; }
+INLINE VF operator-(VF a, VF b) { return {a.v - b.v}; }
+INLINE VF operator*(VF a, VF b) { return {Multiply(a.v, b.v)}; }
+INLINE VF Silu(VF x) { return {::Silu(x.v)}; }
+template <class T> INLINE VF Load(const T* p) { return {Get(p + Lane())}; }
+template <class T> INLINE VF LoadDependent(const T* p) { return {GetDependent(p + Lane())}; }
+template <class T> INLINE void Store(T* p, VF v) { Put(p + Lane(), v.v); }
+template <class T> INLINE VF LoadTail(const T* p, int n) { return {Lane() < n ? Get(p + Lane()) : 0.0f}; }
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) { return {Lane() < n ? GetDependent(p + Lane()) : 0.0f}; }
+template <class T> INLINE void StoreTail(T* p, VF v, int n) {
+  if (Lane() < n) Put(p + Lane(), v.v);
+}
+// The i-th of `count` elements goes to address(i).
+template <class T, class Address> INLINE void StoreEach(VF v, int count, Address address) {
+  if (Lane() < count) Put((T*)address(Lane()), v.v);
+}
+
+template <class T> INLINE VF LoadRun(const T* p, int count) { return LoadTail(p, count); }
+template <class T> INLINE VF LoadDependentRun(FlaggedPointer<T> p, int count) {
+  u32 word[1] = {};
+  if (Lane() < count) {
+    Await<1>(word, p.tag, [&](int) { return LoadDependent4(p.words + Lane()); }, [&](int) { return LookAgain4(p.words + Lane()); });
+  }
+  SyncWarp();
+  return {ValueOf(word[0])};
+}
+template <class T> INLINE void StoreRun(T* p, VF v, int count) { StoreTail(p, v, count); }
+template <class T> INLINE void StoreRun(FlaggedPointer<T> p, VF v, int count) {
+  if (Lane() < count) Put(p + Lane(), v.v);
+}
+INLINE auto OutputAt(const ph_args* args, i64 row, i64 column) {
+  return Operand<Out>(args, kOut) + row * kOutStride + column;
+}
+
+INLINE VF Biased(const ph_args*, int, i64, int, VF y) { return y; }
+
+struct Early {};
+INLINE Early Before(const ph_args*, i64, int, i64, int) { return {}; }
+
+INLINE void Finish(const ph_args* args, i64 row, int part, i64 column, int count, VF y0, VF, const Early&) {
+  StoreRun(OutputAt(args, row, column), Biased(args, part, column, count, y0), count);
+}
+
+struct Tile {
+  int part;
+  i64 column;
+  int count;
+  int part1;
+  i64 column1;
+};
+
+INLINE Tile TileAt(i64 t) {
+  const i64 column = t * kRows;
+  return {0, column, (int)Min(kRows, ColumnsOf(0) - column), 1, column};
+}
+}  // namespace warp
+
+INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
+  const warp::Tile tile = warp::TileAt(t);
+  const bool second = kLists == 2 && row >= kRows;
+  const int part = second ? tile.part1 : tile.part;
+  const i64 column = (second ? tile.column1 : tile.column) + row % kRows;
+  return Operand<const W>(args, kWeight0 + part) + column * kK;
+}
+
+INLINE void Produce(const ph_args* args, Producer* producer) {
+  const int row = Lane() % kTileRows;
+  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
+    const W* const from = RowOf(args, t, row);
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+      producer->Open(kTileRows * kChunk * 2);
+      if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
+      producer->Close();
+    }
+  }
+}
+
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
+}
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
+}
 }  // namespace link6
+namespace stage0 {
+
+typedef Flagged<f32> X;
+typedef bf16 NormW;
+constexpr i64 kK = 512, kStaged = 1024;
+constexpr i64 kXStride = 512;
+constexpr int kX = 0;
+constexpr int kNorm = 1;
+constexpr int kXAt = 95744;
+
+namespace team {
+constexpr int kThreads = 256, LANES = kThreads * 4;
+INLINE float* Scratch() { return (float*)(SharedMemory() + 109568); }
+INLINE int First() { return ThreadIndex() * 4; }
+INLINE void SyncTeam() { SyncConsumers(); }
+
+struct VF {
+  float v[4];
+};
+#define FOUR_EACH(expression) \
+  VF r; \
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = expression; \
+  return r
+INLINE VF Splat(float x) { FOUR_EACH(x); }
+INLINE VF operator+(VF a, VF b) { FOUR_EACH(a.v[i] + b.v[i]); }
+INLINE VF operator-(VF a, VF b) { FOUR_EACH(a.v[i] - b.v[i]); }
+INLINE VF operator*(VF a, VF b) { FOUR_EACH(Multiply(a.v[i], b.v[i])); }
+INLINE VF Fma(VF a, VF b, VF c) { FOUR_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
+#undef FOUR_EACH
+
+// Rows begin at multiples of 64 bytes, and so do weights: a thread's elements may be read at once.
+INLINE VF Load(const f32* p) {
+  const Words4 w = *(const Words4*)(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF OfHalves(Words2 w, const bf16*) {
+  return {{FloatOf(w.w[0] << 16), FloatOf(w.w[0] & 0xffff0000u), FloatOf(w.w[1] << 16), FloatOf(w.w[1] & 0xffff0000u)}};
+}
+INLINE VF OfHalves(Words2 w, const f16*) {
+  return {{FloatFromF16((u16)w.w[0]), FloatFromF16((u16)(w.w[0] >> 16)), FloatFromF16((u16)w.w[1]),
+           FloatFromF16((u16)(w.w[1] >> 16))}};
+}
+INLINE VF Load(const bf16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF Load(const f16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF LoadDependent(const f32* p) {
+  const Words4 w = LoadDependent16(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF LoadDependent(const bf16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE VF LoadDependent(const f16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE void StoreElements(f32* p, VF v) { *(Words4*)(p + First()) = {{BitsOf(v.v[0]), BitsOf(v.v[1]), BitsOf(v.v[2]), BitsOf(v.v[3])}}; }
+INLINE void StoreElements(bf16* p, VF v) {
+  *(Words2*)(p + First()) = {{Bf16PairFromFloats(v.v[0], v.v[1]), Bf16PairFromFloats(v.v[2], v.v[3])}};
+}
+INLINE void StoreElements(f16* p, VF v) {
+  *(Words2*)(p + First()) = {{F16FromFloat(v.v[0]) | (u32)F16FromFloat(v.v[1]) << 16,
+                              F16FromFloat(v.v[2]) | (u32)F16FromFloat(v.v[3]) << 16}};
+}
+
+template <class T> INLINE VF LoadTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
+  return r;
+}
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
+  return r;
+}
+// In all threads.
+INLINE float Sum(VF v) {
+  const float sum = WarpSum((v.v[0] + v.v[1]) + (v.v[2] + v.v[3]));
+  SyncTeam();  // what was summed before has been read
+  if (Lane() == 0) Scratch()[ThreadIndex() / 32] = sum;
+  SyncTeam();
+  float total = 0;
+  UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
+  return total;
+}
+
+constexpr int kVectors = (int)(kStaged / LANES);
+constexpr int kRest = (int)(kK % LANES);  // elements of the last vector; 0: all
+template <class T> INLINE VF LoadVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadTail(row + v * LANES, kRest) : Load(row + v * LANES);
+}
+template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadDependentTail(row + v * LANES, kRest) : LoadDependent(row + v * LANES);
+}
+template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
+  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
+}
+
+template <class T> INLINE void LoadDependentRow(FlaggedPointer<T> row, VF* vectors) {
+  Words4 words[kVectors];
+  // Threads behind the row's end look at its last words.
+  const auto at = [&](int v) { return row.words + Min((i64)v * LANES + First(), (i64)kK - 4); };
+  Await<kVectors>(words, row.tag, [&](int v) { return LoadDependent16(at(v)); }, [&](int v) { return LookAgain16(at(v)); });
+  UNROLL for (int v = 0; v < kVectors; ++v) {
+    const bool there = v * LANES + First() < kK;
+    UNROLL for (int i = 0; i < 4; ++i) vectors[v].v[i] = there ? ValueOf(words[v].w[i]) : 0.0f;
+  }
+}
+constexpr float kEps = 1.000000000e-05f;
+
+struct Before {
+  VF weights[kVectors];
+};
+INLINE Before StageBefore(const ph_args* args) {
+  const NormW* const weight = Operand<const NormW>(args, kNorm);
+  Before before;
+  UNROLL for (int v = 0; v < kVectors; ++v) before.weights[v] = LoadVector(weight, v);
+  return before;
+}
+
+INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before& before) {
+  VF vectors[kVectors];
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
+  VF squares = Splat(0);
+  UNROLL for (int v = 0; v < kVectors; ++v) squares = Fma(vectors[v], vectors[v], squares);
+  const VF scale = Splat(Rsqrt(Sum(squares) / (float)kK + kEps));
+  UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v] * scale * before.weights[v]);
+}
+}  // namespace team
+
+// The multiplicands, when all of the block's consumers have them; `ask` asks for what else can be before they are there.
+template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
+  Element* const x = (Element*)(SharedMemory() + kXAt);
+  const team::Before before = team::StageBefore(args);
+  ask();
+  if (ThreadIndex() == 0) *Stalled() = 1;
+  team::StageRow(args, 0, x, before);
+  if (ThreadIndex() == 0) *Stalled() = 0;
+  SyncConsumers();
+  return x;
+}
+}  // namespace stage0
+namespace stage1 {
+
+typedef Flagged<bf16> X;
+constexpr i64 kK = 512, kStaged = 1024;
+constexpr i64 kXStride = 512;
+constexpr int kX = 0;
+constexpr int kXAt = 97792;
+
+namespace team {
+constexpr int kThreads = 256, LANES = kThreads * 4;
+INLINE float* Scratch() { return (float*)(SharedMemory() + 109568); }
+INLINE int First() { return ThreadIndex() * 4; }
+INLINE void SyncTeam() { SyncConsumers(); }
+
+struct VF {
+  float v[4];
+};
+#define FOUR_EACH(expression) \
+  VF r; \
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = expression; \
+  return r
+INLINE VF Splat(float x) { FOUR_EACH(x); }
+INLINE VF operator+(VF a, VF b) { FOUR_EACH(a.v[i] + b.v[i]); }
+INLINE VF operator-(VF a, VF b) { FOUR_EACH(a.v[i] - b.v[i]); }
+INLINE VF operator*(VF a, VF b) { FOUR_EACH(Multiply(a.v[i], b.v[i])); }
+INLINE VF Fma(VF a, VF b, VF c) { FOUR_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
+#undef FOUR_EACH
+
+// Rows begin at multiples of 64 bytes, and so do weights: a thread's elements may be read at once.
+INLINE VF Load(const f32* p) {
+  const Words4 w = *(const Words4*)(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF OfHalves(Words2 w, const bf16*) {
+  return {{FloatOf(w.w[0] << 16), FloatOf(w.w[0] & 0xffff0000u), FloatOf(w.w[1] << 16), FloatOf(w.w[1] & 0xffff0000u)}};
+}
+INLINE VF OfHalves(Words2 w, const f16*) {
+  return {{FloatFromF16((u16)w.w[0]), FloatFromF16((u16)(w.w[0] >> 16)), FloatFromF16((u16)w.w[1]),
+           FloatFromF16((u16)(w.w[1] >> 16))}};
+}
+INLINE VF Load(const bf16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF Load(const f16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF LoadDependent(const f32* p) {
+  const Words4 w = LoadDependent16(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF LoadDependent(const bf16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE VF LoadDependent(const f16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE void StoreElements(f32* p, VF v) { *(Words4*)(p + First()) = {{BitsOf(v.v[0]), BitsOf(v.v[1]), BitsOf(v.v[2]), BitsOf(v.v[3])}}; }
+INLINE void StoreElements(bf16* p, VF v) {
+  *(Words2*)(p + First()) = {{Bf16PairFromFloats(v.v[0], v.v[1]), Bf16PairFromFloats(v.v[2], v.v[3])}};
+}
+INLINE void StoreElements(f16* p, VF v) {
+  *(Words2*)(p + First()) = {{F16FromFloat(v.v[0]) | (u32)F16FromFloat(v.v[1]) << 16,
+                              F16FromFloat(v.v[2]) | (u32)F16FromFloat(v.v[3]) << 16}};
+}
+
+template <class T> INLINE VF LoadTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
+  return r;
+}
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
+  return r;
+}
+// In all threads.
+INLINE float Sum(VF v) {
+  const float sum = WarpSum((v.v[0] + v.v[1]) + (v.v[2] + v.v[3]));
+  SyncTeam();  // what was summed before has been read
+  if (Lane() == 0) Scratch()[ThreadIndex() / 32] = sum;
+  SyncTeam();
+  float total = 0;
+  UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
+  return total;
+}
+
+constexpr int kVectors = (int)(kStaged / LANES);
+constexpr int kRest = (int)(kK % LANES);  // elements of the last vector; 0: all
+template <class T> INLINE VF LoadVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadTail(row + v * LANES, kRest) : Load(row + v * LANES);
+}
+template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadDependentTail(row + v * LANES, kRest) : LoadDependent(row + v * LANES);
+}
+template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
+  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
+}
+
+template <class T> INLINE void LoadDependentRow(FlaggedPointer<T> row, VF* vectors) {
+  Words4 words[kVectors];
+  // Threads behind the row's end look at its last words.
+  const auto at = [&](int v) { return row.words + Min((i64)v * LANES + First(), (i64)kK - 4); };
+  Await<kVectors>(words, row.tag, [&](int v) { return LoadDependent16(at(v)); }, [&](int v) { return LookAgain16(at(v)); });
+  UNROLL for (int v = 0; v < kVectors; ++v) {
+    const bool there = v * LANES + First() < kK;
+    UNROLL for (int i = 0; i < 4; ++i) vectors[v].v[i] = there ? ValueOf(words[v].w[i]) : 0.0f;
+  }
+}
+
+struct Before {};
+INLINE Before StageBefore(const ph_args*) { return {}; }
+INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before&) {
+  VF vectors[kVectors];
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
+  UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v]);
+}
+}  // namespace team
+
+// The multiplicands, when all of the block's consumers have them; `ask` asks for what else can be before they are there.
+template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
+  Element* const x = (Element*)(SharedMemory() + kXAt);
+  const team::Before before = team::StageBefore(args);
+  ask();
+  if (ThreadIndex() == 0) *Stalled() = 1;
+  team::StageRow(args, 0, x, before);
+  if (ThreadIndex() == 0) *Stalled() = 0;
+  SyncConsumers();
+  return x;
+}
+}  // namespace stage1
+namespace stage2 {
+
+typedef Flagged<bf16> X;
+constexpr i64 kK = 1024, kStaged = 1024;
+constexpr i64 kXStride = 1024;
+constexpr int kX = 0;
+constexpr int kXAt = 97792;
+
+namespace team {
+constexpr int kThreads = 256, LANES = kThreads * 4;
+INLINE float* Scratch() { return (float*)(SharedMemory() + 109568); }
+INLINE int First() { return ThreadIndex() * 4; }
+INLINE void SyncTeam() { SyncConsumers(); }
+
+struct VF {
+  float v[4];
+};
+#define FOUR_EACH(expression) \
+  VF r; \
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = expression; \
+  return r
+INLINE VF Splat(float x) { FOUR_EACH(x); }
+INLINE VF operator+(VF a, VF b) { FOUR_EACH(a.v[i] + b.v[i]); }
+INLINE VF operator-(VF a, VF b) { FOUR_EACH(a.v[i] - b.v[i]); }
+INLINE VF operator*(VF a, VF b) { FOUR_EACH(Multiply(a.v[i], b.v[i])); }
+INLINE VF Fma(VF a, VF b, VF c) { FOUR_EACH(FusedMultiplyAdd(a.v[i], b.v[i], c.v[i])); }
+#undef FOUR_EACH
+
+// Rows begin at multiples of 64 bytes, and so do weights: a thread's elements may be read at once.
+INLINE VF Load(const f32* p) {
+  const Words4 w = *(const Words4*)(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF OfHalves(Words2 w, const bf16*) {
+  return {{FloatOf(w.w[0] << 16), FloatOf(w.w[0] & 0xffff0000u), FloatOf(w.w[1] << 16), FloatOf(w.w[1] & 0xffff0000u)}};
+}
+INLINE VF OfHalves(Words2 w, const f16*) {
+  return {{FloatFromF16((u16)w.w[0]), FloatFromF16((u16)(w.w[0] >> 16)), FloatFromF16((u16)w.w[1]),
+           FloatFromF16((u16)(w.w[1] >> 16))}};
+}
+INLINE VF Load(const bf16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF Load(const f16* p) { return OfHalves(*(const Words2*)(p + First()), p); }
+INLINE VF LoadDependent(const f32* p) {
+  const Words4 w = LoadDependent16(p + First());
+  VF r;
+  Unpack(w, p, r.v);
+  return r;
+}
+INLINE VF LoadDependent(const bf16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE VF LoadDependent(const f16* p) { return OfHalves(LoadDependent8(p + First()), p); }
+INLINE void StoreElements(f32* p, VF v) { *(Words4*)(p + First()) = {{BitsOf(v.v[0]), BitsOf(v.v[1]), BitsOf(v.v[2]), BitsOf(v.v[3])}}; }
+INLINE void StoreElements(bf16* p, VF v) {
+  *(Words2*)(p + First()) = {{Bf16PairFromFloats(v.v[0], v.v[1]), Bf16PairFromFloats(v.v[2], v.v[3])}};
+}
+INLINE void StoreElements(f16* p, VF v) {
+  *(Words2*)(p + First()) = {{F16FromFloat(v.v[0]) | (u32)F16FromFloat(v.v[1]) << 16,
+                              F16FromFloat(v.v[2]) | (u32)F16FromFloat(v.v[3]) << 16}};
+}
+
+template <class T> INLINE VF LoadTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? Get(p + First() + i) : 0.0f;
+  return r;
+}
+template <class T> INLINE VF LoadDependentTail(const T* p, int n) {
+  VF r;
+  UNROLL for (int i = 0; i < 4; ++i) r.v[i] = First() + i < n ? GetDependent(p + First() + i) : 0.0f;
+  return r;
+}
+// In all threads.
+INLINE float Sum(VF v) {
+  const float sum = WarpSum((v.v[0] + v.v[1]) + (v.v[2] + v.v[3]));
+  SyncTeam();  // what was summed before has been read
+  if (Lane() == 0) Scratch()[ThreadIndex() / 32] = sum;
+  SyncTeam();
+  float total = 0;
+  UNROLL for (int i = 0; i < kThreads / 32; ++i) total += Scratch()[i];
+  return total;
+}
+
+constexpr int kVectors = (int)(kStaged / LANES);
+constexpr int kRest = (int)(kK % LANES);  // elements of the last vector; 0: all
+template <class T> INLINE VF LoadVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadTail(row + v * LANES, kRest) : Load(row + v * LANES);
+}
+template <class T> INLINE VF LoadDependentVector(const T* row, int v) {
+  return kRest != 0 && v == kVectors - 1 ? LoadDependentTail(row + v * LANES, kRest) : LoadDependent(row + v * LANES);
+}
+template <class T> INLINE void LoadDependentRow(const T* row, VF* vectors) {
+  UNROLL for (int v = 0; v < kVectors; ++v) vectors[v] = LoadDependentVector(row, v);
+}
+
+template <class T> INLINE void LoadDependentRow(FlaggedPointer<T> row, VF* vectors) {
+  Words4 words[kVectors];
+  // Threads behind the row's end look at its last words.
+  const auto at = [&](int v) { return row.words + Min((i64)v * LANES + First(), (i64)kK - 4); };
+  Await<kVectors>(words, row.tag, [&](int v) { return LoadDependent16(at(v)); }, [&](int v) { return LookAgain16(at(v)); });
+  UNROLL for (int v = 0; v < kVectors; ++v) {
+    const bool there = v * LANES + First() < kK;
+    UNROLL for (int i = 0; i < 4; ++i) vectors[v].v[i] = there ? ValueOf(words[v].w[i]) : 0.0f;
+  }
+}
+
+struct Before {};
+INLINE Before StageBefore(const ph_args*) { return {}; }
+INLINE void StageRow(const ph_args* args, i64 row, Element* to, const Before&) {
+  VF vectors[kVectors];
+  LoadDependentRow(Operand<const X>(args, kX) + row * kXStride, vectors);
+  UNROLL for (int v = 0; v < kVectors; ++v) StoreElements(to + v * LANES, vectors[v]);
+}
+}  // namespace team
+
+// The multiplicands, when all of the block's consumers have them; `ask` asks for what else can be before they are there.
+template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
+  Element* const x = (Element*)(SharedMemory() + kXAt);
+  const team::Before before = team::StageBefore(args);
+  ask();
+  if (ThreadIndex() == 0) *Stalled() = 1;
+  team::StageRow(args, 0, x, before);
+  if (ThreadIndex() == 0) *Stalled() = 0;
+  SyncConsumers();
+  return x;
+}
+}  // namespace stage2
+namespace sums512 {
+constexpr int kK = 512;
+union Early {
+  link1::warp::Early of1;
+  link3::warp::Early of3;
+  link4::warp::Early of4;
+  link6::warp::Early of6;
+};
+INLINE i64 TilesOf(int kind) {
+  switch (kind) {
+    case 1: return link1::kTiles; break;
+    case 3: return link3::kTiles; break;
+    case 4: return link4::kTiles; break;
+    default: return link6::kTiles; break;
+  }
+}
+template <class Ask> INLINE Element* StageX(int kind, const ph_args* args, Ask ask) {
+  switch (kind) {
+    case 1: case 4: case 6: return stage0::StageX(args, ask); break;
+    default: return stage1::StageX(args, ask); break;
+  }
+}
+INLINE void AskFor(int kind, const ph_args* args, i64 t, Early* early) {
+  switch (kind) {
+    case 1: early->of1 = link1::Before(args, t); break;
+    case 3: early->of3 = link3::Before(args, t); break;
+    case 4: early->of4 = link4::Before(args, t); break;
+    default: early->of6 = link6::Before(args, t); break;
+  }
+}
+// Then asks for what tile `next` needs, where there is one.
+INLINE void FinishAndAsk(int kind, const ph_args* args, i64 t, float sum, i64 next, Early* early) {
+  switch (kind) {
+    case 1: link1::Finish(args, t, sum, early->of1); if (next < link1::kTiles) early->of1 = link1::Before(args, next); break;
+    case 3: link3::Finish(args, t, sum, early->of3); if (next < link3::kTiles) early->of3 = link3::Before(args, next); break;
+    case 4: link4::Finish(args, t, sum, early->of4); if (next < link4::kTiles) early->of4 = link4::Before(args, next); break;
+    default: link6::Finish(args, t, sum, early->of6); if (next < link6::kTiles) early->of6 = link6::Before(args, next); break;
+  }
+}
+
+constexpr int kChunks = kK / kChunk, kSlice = kChunk / kWarps, kSteps = kSlice / 64;
+constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
+constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
+static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
+
+INLINE void Multiply(float* sums, const Words4& first, const Words4& second, const Words4& x) {
+  UNROLL for (int half = 0; half < 2; ++half) {
+    const u32 a[4] = {first.w[2 * half], second.w[2 * half], first.w[2 * half + 1], second.w[2 * half + 1]};
+    MultiplyBf16(sums + 4 * half, a, x.w + 2 * half);
+  }
+}
+
+INLINE void Consume(int kind, const ph_args* link, Consumer* consumer) {
+  ph_args args = *link;
+  args.written_tag = (args.tag + (kind == kLastOfLayers ? 1 : 0)) & kTagMask;  // the next round reads what the last writes
+  const int lane = Lane(), row = lane / 4, warp_index = consumer->warp;
+  const i64 tiles = TilesOf(kind);
+
+  // The warp's first tile to finish, and what its epilogue reads besides the sums.
+  i64 mine = BlockIndex() + (i64)((warp_index - consumer->tiles % kWarps + kWarps) % kWarps) * BlockCount();
+  Early early{};
+  const auto ask = [&]() {
+    if (mine < tiles) AskFor(kind, &args, mine, &early);
+  };
+  const Element* const x_lane = StageX(kind, &args, ask) + warp_index * kSlice + row % 2 * 32 + lane % 4 * 8;
+  Words4 pieces[kInRegisters ? kPieces : 1];
+  if constexpr (kInRegisters) {
+    UNROLL for (int i = 0; i < kPieces; ++i) pieces[i] = *(const Words4*)(x_lane + i / kSteps * kChunk + i % kSteps * 64);
+  }
+  float* const parts = (float*)(SharedMemory() + kSumsAt);  // [kMeetings][kWarps][kTileRows]
+  const int at = row * kRowPitch + (warp_index * kSlice + lane % 4 * 8) * 2;
+  NO_UNROLL for (i64 t = BlockIndex(); t < tiles; t += BlockCount()) {
+    float sums[8] = {};
+    if constexpr (kInRegisters) {
+      Words4 weights[kPieces][2];
+      const int first_stage = consumer->place.stage;
+      UNROLL for (int c = 0; c < kChunks; ++c) {
+        WaitStage(Full(consumer->place.stage), consumer->place.turn);
+        const u8* const stage = Stage(consumer->place.stage) + at;
+        UNROLL for (int i = 0; i < kSteps; ++i) {
+          weights[c * kSteps + i][0] = *(const Words4*)(stage + i * 128);
+          weights[c * kSteps + i][1] = *(const Words4*)(stage + i * 128 + 64);
+        }
+        consumer->place.Next();
+      }
+      UNROLL for (int i = 0; i < kPieces; ++i) Multiply(sums, weights[i][0], weights[i][1], pieces[i]);
+      SyncWarp();
+      if (lane < kChunks) Arrive(Empty((first_stage + lane) % kStages));
+    } else {
+      NO_UNROLL for (int c = 0; c < kChunks; ++c) {
+        WaitStage(Full(consumer->place.stage), consumer->place.turn);
+        const u8* const stage = Stage(consumer->place.stage) + at;
+        UNROLL for (int i = 0; i < kSteps; ++i) {
+          const Words4 first = *(const Words4*)(stage + i * 128), second = *(const Words4*)(stage + i * 128 + 64);
+          Multiply(sums, first, second, *(const Words4*)(x_lane + c * kChunk + i * 64));
+        }
+        SyncWarp();
+        if (lane == 0) Arrive(Empty(consumer->place.stage));
+        consumer->place.Next();
+      }
+    }
+    const int meeting = consumer->tiles % kMeetings, finisher = consumer->tiles % kWarps;
+    if (++consumer->tiles == kMeetings * kWarps) consumer->tiles = 0;
+    float* const part = parts + meeting * kWarps * kTileRows;
+    if (lane % 4 == 0) part[warp_index * kTileRows + row] = (sums[0] + sums[3]) + (sums[4] + sums[7]);
+    if (warp_index != finisher) {
+      ArriveNamed(2 + meeting, kWarps * 32);
+      continue;
+    }
+    SyncNamed(2 + meeting, kWarps * 32);
+    float sum = part[lane / 8 * 2 * kTileRows + lane % 8] + part[(lane / 8 * 2 + 1) * kTileRows + lane % 8];
+    sum += ShuffleXor(sum, 8);
+    sum += ShuffleXor(sum, 16);
+    mine += (i64)kWarps * BlockCount();
+    FinishAndAsk(kind, &args, t, sum, mine, &early);
+  }
+}
+}  // namespace sums512
+namespace sums1024 {
+constexpr int kK = 1024;
+union Early {
+  link5::warp::Early of5;
+};
+INLINE i64 TilesOf(int kind) {
+  switch (kind) {
+    default: return link5::kTiles; break;
+  }
+}
+template <class Ask> INLINE Element* StageX(int kind, const ph_args* args, Ask ask) {
+  switch (kind) {
+    default: return stage2::StageX(args, ask); break;
+  }
+}
+INLINE void AskFor(int kind, const ph_args* args, i64 t, Early* early) {
+  switch (kind) {
+    default: early->of5 = link5::Before(args, t); break;
+  }
+}
+// Then asks for what tile `next` needs, where there is one.
+INLINE void FinishAndAsk(int kind, const ph_args* args, i64 t, float sum, i64 next, Early* early) {
+  switch (kind) {
+    default: link5::Finish(args, t, sum, early->of5); if (next < link5::kTiles) early->of5 = link5::Before(args, next); break;
+  }
+}
+
+constexpr int kChunks = kK / kChunk, kSlice = kChunk / kWarps, kSteps = kSlice / 64;
+constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
+constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
+static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
+
+INLINE void Multiply(float* sums, const Words4& first, const Words4& second, const Words4& x) {
+  UNROLL for (int half = 0; half < 2; ++half) {
+    const u32 a[4] = {first.w[2 * half], second.w[2 * half], first.w[2 * half + 1], second.w[2 * half + 1]};
+    MultiplyBf16(sums + 4 * half, a, x.w + 2 * half);
+  }
+}
+
+INLINE void Consume(int kind, const ph_args* link, Consumer* consumer) {
+  ph_args args = *link;
+  args.written_tag = (args.tag + (kind == kLastOfLayers ? 1 : 0)) & kTagMask;  // the next round reads what the last writes
+  const int lane = Lane(), row = lane / 4, warp_index = consumer->warp;
+  const i64 tiles = TilesOf(kind);
+
+  // The warp's first tile to finish, and what its epilogue reads besides the sums.
+  i64 mine = BlockIndex() + (i64)((warp_index - consumer->tiles % kWarps + kWarps) % kWarps) * BlockCount();
+  Early early{};
+  const auto ask = [&]() {
+    if (mine < tiles) AskFor(kind, &args, mine, &early);
+  };
+  const Element* const x_lane = StageX(kind, &args, ask) + warp_index * kSlice + row % 2 * 32 + lane % 4 * 8;
+  Words4 pieces[kInRegisters ? kPieces : 1];
+  if constexpr (kInRegisters) {
+    UNROLL for (int i = 0; i < kPieces; ++i) pieces[i] = *(const Words4*)(x_lane + i / kSteps * kChunk + i % kSteps * 64);
+  }
+  float* const parts = (float*)(SharedMemory() + kSumsAt);  // [kMeetings][kWarps][kTileRows]
+  const int at = row * kRowPitch + (warp_index * kSlice + lane % 4 * 8) * 2;
+  NO_UNROLL for (i64 t = BlockIndex(); t < tiles; t += BlockCount()) {
+    float sums[8] = {};
+    if constexpr (kInRegisters) {
+      Words4 weights[kPieces][2];
+      const int first_stage = consumer->place.stage;
+      UNROLL for (int c = 0; c < kChunks; ++c) {
+        WaitStage(Full(consumer->place.stage), consumer->place.turn);
+        const u8* const stage = Stage(consumer->place.stage) + at;
+        UNROLL for (int i = 0; i < kSteps; ++i) {
+          weights[c * kSteps + i][0] = *(const Words4*)(stage + i * 128);
+          weights[c * kSteps + i][1] = *(const Words4*)(stage + i * 128 + 64);
+        }
+        consumer->place.Next();
+      }
+      UNROLL for (int i = 0; i < kPieces; ++i) Multiply(sums, weights[i][0], weights[i][1], pieces[i]);
+      SyncWarp();
+      if (lane < kChunks) Arrive(Empty((first_stage + lane) % kStages));
+    } else {
+      NO_UNROLL for (int c = 0; c < kChunks; ++c) {
+        WaitStage(Full(consumer->place.stage), consumer->place.turn);
+        const u8* const stage = Stage(consumer->place.stage) + at;
+        UNROLL for (int i = 0; i < kSteps; ++i) {
+          const Words4 first = *(const Words4*)(stage + i * 128), second = *(const Words4*)(stage + i * 128 + 64);
+          Multiply(sums, first, second, *(const Words4*)(x_lane + c * kChunk + i * 64));
+        }
+        SyncWarp();
+        if (lane == 0) Arrive(Empty(consumer->place.stage));
+        consumer->place.Next();
+      }
+    }
+    const int meeting = consumer->tiles % kMeetings, finisher = consumer->tiles % kWarps;
+    if (++consumer->tiles == kMeetings * kWarps) consumer->tiles = 0;
+    float* const part = parts + meeting * kWarps * kTileRows;
+    if (lane % 4 == 0) part[warp_index * kTileRows + row] = (sums[0] + sums[3]) + (sums[4] + sums[7]);
+    if (warp_index != finisher) {
+      ArriveNamed(2 + meeting, kWarps * 32);
+      continue;
+    }
+    SyncNamed(2 + meeting, kWarps * 32);
+    float sum = part[lane / 8 * 2 * kTileRows + lane % 8] + part[(lane / 8 * 2 + 1) * kTileRows + lane % 8];
+    sum += ShuffleXor(sum, 8);
+    sum += ShuffleXor(sum, 16);
+    mine += (i64)kWarps * BlockCount();
+    FinishAndAsk(kind, &args, t, sum, mine, &early);
+  }
+}
+}  // namespace sums1024
 
 KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {
   const int warp = WarpIndex();
@@ -944,12 +1747,9 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {
     args.tag = (consumer.tag + (kind > kLastOfLayers ? kRounds - 1 : (u32)link.round)) & kTagMask;
     switch (kind) {
       case 0: link0::Consume(&args, &consumer); break;
-      case 1: link1::Consume(&args, &consumer); break;
       case 2: link2::Consume(&args, &consumer); break;
-      case 3: link3::Consume(&args, &consumer); break;
-      case 4: link4::Consume(&args, &consumer); break;
-      case 5: link5::Consume(&args, &consumer); break;
-      case 6: link6::Consume(&args, &consumer); break;
+      case 1: case 3: case 4: case 6: sums512::Consume(kind, &args, &consumer); break;
+      case 5: sums1024::Consume(kind, &args, &consumer); break;
     }
   }
   if (BlockIndex() == 0 && ThreadIndex() == 0) {

@@ -1,9 +1,6 @@
 typedef bf16 W;
-typedef f32 X;
 typedef bf16 Out;
-typedef bf16 NormW;
-constexpr i64 kK = 3072, kStaged = 3072;
-constexpr i64 kXStride = 3072, kOutStride = 3072;
+constexpr i64 kOutStride = 3072;
 constexpr int kX = 0;
 constexpr int kNorm = 1;
 constexpr int kWeight0 = 2;

@@ -143,6 +143,18 @@ TEST_F(BuildAndRun, QuietLeavesResults) {
   EXPECT_EQ(result.out, std::string(kSumAnswer) + "\nids: " + kSumIds + "\n");
 }
 
+TEST_F(BuildAndRun, VerboseTellsWhatAStartIsMadeOf) {
+  const auto result =
+      Preheat(OnTiny("run", {"--prompt", kSum, "--print-ids", "--verbose", "--device", "cpu"}));
+  ExpectDone(result);
+  EXPECT_EQ(LineAfter(result.out, "ids: "), kSumIds);
+  EXPECT_THAT(result.err,
+              ::testing::ContainsRegex("preheat: cpu is ready [0-9.]+ s after the process's start\n"
+                                       "preheat: machine code loaded: [0-9]+ images in [0-9.]+ ms\n"
+                                       "preheat: weights are in place [0-9.]+ s after the process's "
+                                       "start\n"));
+}
+
 TEST_F(BuildAndRun, PaddingChangesNothingButTheProgram) {
   const auto result =
       Preheat(OnTiny("run", {"--prompt", kSum, "--bucket-pad", "--print-ids", "--forbid-compile"}));

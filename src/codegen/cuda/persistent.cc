@@ -12,6 +12,7 @@
 #include "codegen/cache_layout.h"
 #include "codegen/cuda/machine.h"
 #include "codegen/cuda/persistent_body.h"
+#include "codegen/cuda/persistent_products.h"
 #include "codegen/cuda/prelude.h"
 #include "codegen/cuda/stage_body.h"
 #include "codegen/matmul_text.h"
@@ -25,6 +26,7 @@ using matmul::OperandList;
 using matmul::Prologue;
 using matmul::Spec;
 using Access = program::Operand::Access;
+constexpr auto kFlagged = matmul::Handed::kFlagged;
 
 constexpr int64_t kWarps = 8, kTileRows = 8, kNamedBarriers = 16;
 constexpr int64_t kFewestStages = 6;
@@ -235,29 +237,34 @@ Link EmbeddingLink(const ir::Graph& graph, ir::NodeId id) {
   return link;
 }
 
-Link MatmulLink(const ir::Graph& graph, const Spec& spec, const Target& target, const SharedLayout& layout,
-                bool to_next_round) {
-  const auto flagged = matmul::Handed::kFlagged;
+Link ProductLink(const ir::Graph& graph, const Spec& spec, const Target& target) {
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
   matmul::AddProductOperands(spec, &operands);
   if (spec.epilogue == Epilogue::kRotaryAppend) operands.AddWorkspace("kFresh", kFresh, Access::kWrite);
   Link link;
-  link.text = matmul::OpeningText(graph, spec, StagedElements(spec, kWarps * 32), flagged);
+  link.text = matmul::OpeningText(graph, spec, StagedElements(spec, kWarps * 32), kFlagged);
   link.text += operands.text();
   link.text += matmul::ColumnsText(spec);
-  link.text += fmt::format(
-      "constexpr int kRows = {}, kLists = {}, kXAt = {};\nconstexpr i64 kTiles = {};\n"
-      "constexpr u32 kToNextRound = {};\n",
-      RowsOfList(spec), matmul::Lists(spec), PlaceOf(spec) == XPlace::kNormed ? layout.normed : layout.plain,
-      TilesOf(spec), to_next_round ? 1 : 0);
-  link.text += TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()");
-  link.text +=
-      WarpWords(kFlaggedRuns + matmul::FinishText(spec, graph, target, matmul::Runs::kOfTheDialect, flagged) +
-                matmul::ColumnTileText(spec));
-  link.text += kMatmul;
+  link.text += fmt::format("constexpr int kRows = {}, kLists = {};\nconstexpr i64 kTiles = {};\n",
+                           RowsOfList(spec), matmul::Lists(spec), TilesOf(spec));
+  link.text += WarpWords(kFlaggedRuns +
+                         matmul::FinishText(spec, graph, target, matmul::Runs::kOfTheDialect, kFlagged) +
+                         matmul::ColumnTileText(spec));
+  link.text += kProduct;
   link.launch.operands = operands.operands();
   return link;
+}
+
+// How a product's multiplicands are staged. Products that do it alike have the same text.
+std::string StageOf(const ir::Graph& graph, const Spec& spec, const SharedLayout& layout) {
+  OperandList operands;
+  matmul::AddStageOperands(spec, &operands);
+  return matmul::StageOpeningText(graph, spec, StagedElements(spec, kWarps * 32), kFlagged) +
+         operands.text() +
+         fmt::format("constexpr int kXAt = {};\n",
+                     PlaceOf(spec) == XPlace::kNormed ? layout.normed : layout.plain) +
+         TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()") + kStage;
 }
 
 Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, const SharedLayout& layout,
@@ -318,15 +325,20 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
   code.workspaces[kEpoch] = {{.fixed = 8}, Keeps::kYes};
 
   std::string bodies, produce, consume;
+  ProductsByLength products;
   for (size_t kind = 0; kind < plan->parts.size(); ++kind) {
     const Part& part = plan->parts[kind];
-    Link link = part.product ? MatmulLink(graph, *part.product, target, layout, kind == plan->last_of_layers)
+    Link link = part.product     ? ProductLink(graph, *part.product, target)
                 : part.attention ? AttentionLink(graph, part.node, target, layout, schedule.at("few"))
                                  : EmbeddingLink(graph, part.node);
     code.regions.push_back(part.node);
-    bodies += fmt::format("namespace link{} {{\n{}}}  // namespace link{}\n", kind, link.text, kind);
+    bodies += Namespace(fmt::format("link{}", kind), link.text);
     produce += fmt::format("        case {0}: link{0}::Produce(&args, &producer); break;\n", kind);
-    consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
+    if (part.product) {
+      products.Add(kind, part.product->k, StageOf(graph, *part.product, layout));
+    } else {
+      consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
+    }
     link.launch.entry = "step";
     link.launch.tiles.count = plan->fewest_tiles;
     link.launch.blocks = {
@@ -334,6 +346,8 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
     link.launch.link = static_cast<int>(kind) + 1;
     code.launches.push_back(std::move(link.launch));
   }
+  bodies += products.Text();
+  consume += products.Cases();
 
   code.source = CudaPrelude(target, tensor::DType::kBf16);
   code.source += fmt::format(

@@ -130,28 +130,41 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
   softmax.max = kLowest;
   softmax.sum = 0;
   UNROLL for (int i = 0; i < kHeadDim / 8; ++i) softmax.outputs[i][0] = softmax.outputs[i][1] = 0;
-  NO_UNROLL for (int p = share.begin; p < share.end; p += kPositions) {
+  // After the cache's positions one warp of a head takes the step's own, which is not in it yet.
+  const bool takes_fresh = share.part == 0 && consumer->warp == kWarps - 1;
+  const int end = takes_fresh ? share.end + 1 : share.end;
+  NO_UNROLL for (int p = share.begin; p < end;) {
     const int n = (int)Min((i64)kPositions, (i64)share.end - p);
+    const bool fresh = n == 0;
     // A stage is of a few warps alone: the others go on to the next, and do not look at this one's barrier.
     const int step = consumer->warp - (p - share.begin) / 8 % kWarps;
-    if (step >= 0 && step < kStepsOfStage) {
+    const bool mine = !fresh && step >= 0 && step < kStepsOfStage;
+    const u8* keys = scratch;
+    const u8* values = scratch + 8 * kRowBytes;
+    int valid = 1;
+    if (fresh) {
+      // Eight rows of keys, eight of values: the first, and nothing.
+      const auto rows = Operand<const Flagged<bf16>>(&args, kFresh) + kv_head * kHeadDim;
+      for (int i = lane; i < 16 * kRowBytes / 16; i += 32) *(Words4*)(scratch + i * 16) = Words4{};
+      SyncWarp();
+      TakeRow(rows, scratch);
+      TakeRow(rows + kKvHeads * kHeadDim, scratch + 8 * kRowBytes);
+      SyncWarp();
+    } else if (mine) {
       WaitStage(Full(consumer->place.stage), consumer->place.turn);
-      const u8* const keys = Stage(consumer->place.stage) + step * 8 * kRowBytes;
-      if (step * 8 < n) Attend(&softmax, query, keys, keys + kPositions * kRowBytes, (int)Min((i64)8, (i64)n - step * 8));
+      keys = Stage(consumer->place.stage) + step * 8 * kRowBytes;
+      values = keys + kPositions * kRowBytes;
+      valid = (int)Min((i64)8, (i64)n - step * 8);
+    } else {
+      valid = 0;
+    }
+    if (valid > 0) Attend(&softmax, query, keys, values, valid);
+    if (mine) {
       SyncWarp();
       if (lane < kWarps / kStepsOfStage) Arrive(Empty(consumer->place.stage));
     }
-    consumer->place.Next();
-  }
-  if (share.part == 0 && consumer->warp == kWarps - 1) {
-    u8* const fresh = scratch;  // eight rows of keys, eight of values: the first, and nothing
-    const auto rows = Operand<const Flagged<bf16>>(&args, kFresh) + kv_head * kHeadDim;
-    for (int i = lane; i < 16 * kRowBytes / 16; i += 32) *(Words4*)(fresh + i * 16) = Words4{};
-    SyncWarp();
-    TakeRow(rows, fresh);
-    TakeRow(rows + kKvHeads * kHeadDim, fresh + 8 * kRowBytes);
-    SyncWarp();
-    Attend(&softmax, query, fresh, fresh + 8 * kRowBytes, 1);
+    if (!fresh) consumer->place.Next();
+    p += fresh ? 1 : n;
   }
   softmax.sum += ShuffleXor(softmax.sum, 1);
   softmax.sum += ShuffleXor(softmax.sum, 2);
@@ -170,57 +183,46 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     }
   }
   SyncConsumers();
-  // The block's maximum of a head, as precise as words are, and its sums of what each warp has at `at` and behind.
-  const auto max_of = [&](int h) {
-    float max = kLowest;
-    UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
-    return ValueOf(WordOf((const f32*)0, max, 0));
-  };
-  struct Pair {
-    float first, second;
-  };
-  const auto sums_of = [&](int h, int at, float max) {
-    Pair sums = {0, 0};
-    UNROLL for (int w = 0; w < kWarps; ++w) {
-      const float* const part = merge + (w * kGroup + h) * kMergePitch;
-      const float weight = PowerOfTwo(part[kHeadDim] - max);
-      sums.first = FusedMultiplyAdd(weight, part[at], sums.first);
-      sums.second = FusedMultiplyAdd(weight, part[at + 1], sums.second);
-    }
-    return sums;
-  };
   const auto result = Operand<Flagged<ResultElement>>(&args, kResult) + kv_head * kGroup * kHeadDim;
   const auto put = [&](i64 at, float value0, float value1) {
     const ResultElement* const type = 0;
     StoreRelaxed8(result.words + at, {{WordOf(type, value0, result.tag), WordOf(type, value1, result.tag)}});
   };
-  const int thread = ThreadIndex();
-  constexpr int kPairsOfGroup = kGroup * (int)kHeadDim / 2;
-  if (share.parts == 1) {
-    for (int i = thread; i < kPairsOfGroup; i += kWarps * 32) {
-      const int h = i * 2 / (int)kHeadDim, d = i * 2 % (int)kHeadDim;
-      const float max = max_of(h), sum = sums_of(h, kHeadDim, max).second;
-      const Pair outputs = sums_of(h, d, max);
-      put(h * kHeadDim + d, Divide(outputs.first, sum), Divide(outputs.second, sum));
-    }
-    SyncConsumers();  // the scratch is free
-    return;
-  }
-
   // [kv head][part][head of the group][kPartWords]
   ph_args of_parts = args;
   of_parts.written_tag = (consumer->parts_tag + (args.tag - consumer->tag)) & kTagMask;
   const auto all = Operand<Flagged<f32>>(&of_parts, kParts) + (i64)kv_head * kMostParts * kGroup * kPartWords;
-  for (int i = thread; i < kGroup * kPartWords / 2; i += kWarps * 32) {
-    const int h = i * 2 / kPartWords, d = i * 2 % kPartWords;
-    const float max = max_of(h);
-    const Pair sums = sums_of(h, d, max);
-    const float value0 = d == kHeadDim ? max : sums.first, value1 = sums.second;
-    const f32* const type = 0;
-    StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + d,
-                  {{WordOf(type, value0, all.tag), WordOf(type, value1, all.tag)}});
+  const int thread = ThreadIndex();
+  constexpr int kPairsOfGroup = kGroup * (int)kHeadDim / 2;
+  static_assert(kPairsOfGroup <= kWarps * 32);
+  if (thread < kPairsOfGroup) {
+    // A pair of a head's outputs: what all warps have of it.
+    const int h = thread * 2 / (int)kHeadDim, d = thread * 2 % (int)kHeadDim;
+    float max = kLowest;
+    UNROLL for (int w = 0; w < kWarps; ++w) max = Max(max, merge[(w * kGroup + h) * kMergePitch + kHeadDim]);
+    max = ValueOf(WordOf((const f32*)0, max, 0));  // as precise as words are
+    float value0 = 0, value1 = 0, sum = 0;
+    UNROLL for (int w = 0; w < kWarps; ++w) {
+      const float* const part = merge + (w * kGroup + h) * kMergePitch;
+      const float weight = PowerOfTwo(part[kHeadDim] - max);
+      value0 = FusedMultiplyAdd(weight, part[d], value0);
+      value1 = FusedMultiplyAdd(weight, part[d + 1], value1);
+      sum = FusedMultiplyAdd(weight, part[kHeadDim + 1], sum);
+    }
+    if (share.parts == 1) {
+      put(h * kHeadDim + d, Divide(value0, sum), Divide(value1, sum));
+    } else {
+      const auto put_part = [&](int at, float first, float second) {
+        const f32* const type = 0;
+        StoreRelaxed8(all.words + (share.part * kGroup + h) * kPartWords + at,
+                      {{WordOf(type, first, all.tag), WordOf(type, second, all.tag)}});
+      };
+      put_part(d, value0, value1);
+      if (d == 0) put_part(kHeadDim, max, sum);
+    }
   }
   SyncConsumers();  // the scratch is free
+  if (share.parts == 1) return;
   // Lanes that are neighbours have a pair of outputs of neighbouring parts.
   if (thread >= kPairsOfGroup) return;
   const int out = share.part * (kPairsOfGroup / share.parts) + thread / share.parts;

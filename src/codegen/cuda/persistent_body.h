@@ -15,8 +15,13 @@ extern const char kFlaggedRuns[];
 
 // Produce(args, producer) and Consume(args, consumer) of a link, in a namespace of its own.
 extern const char kEmbedding[];
-extern const char kMatmul[];
 extern const char kAttention[];
+// A product's link: Produce, and Before and Finish, its epilogue.
+extern const char kProduct[];
+// StageX(args, ask): a product's multiplicands. In a namespace with the words of stage_body.h and kXAt.
+extern const char kStage[];
+// Consume(kind, args, consumer) of all products of length kK; persistent_products.h writes what is before it.
+extern const char kProducts[];
 
 // The kernel: its links one after the other. Format: cases of the producer, cases of the consumers.
 extern const char kKernel[];

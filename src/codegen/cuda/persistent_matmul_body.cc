@@ -2,17 +2,23 @@
 
 namespace preheat::codegen::cuda::persistent {
 
-// A product of one row: a tile is eight rows of weights, kRows of each list; block b has tiles b, b + blocks,
-// ... The sum over kK is split over the warps, each with its slice of every chunk. Tensor cores multiply
-// eight rows and two pieces of x at once: rows 0 to 7 of the left factor are the rows' first piece, rows 8 to
-// 15 their second, columns 0 and 1 of the right factor those of x; the sums wanted stand at (r, 0) and (r +
-// 8, 1).
-const char kMatmul[] = R"text(
-constexpr int kChunks = (int)(kK / kChunk), kSlice = kChunk / kWarps, kSteps = kSlice / 64;
-constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
-constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
-static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
+const char kStage[] = R"text(
+// The multiplicands, when all of the block's consumers have them; `ask` asks for what else can be before they are there.
+template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
+  Element* const x = (Element*)(SharedMemory() + kXAt);
+  const team::Before before = team::StageBefore(args);
+  ask();
+  if (ThreadIndex() == 0) *Stalled() = 1;
+  team::StageRow(args, 0, x, before);
+  if (ThreadIndex() == 0) *Stalled() = 0;
+  SyncConsumers();
+  return x;
+}
+)text";
 
+// Weights come by a text of each link's own, all chunks of a tile in a row: by one that links share a token takes 0.5%
+// more, and by a loop over chunks 3%.
+const char kProduct[] = R"text(
 INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
   const warp::Tile tile = warp::TileAt(t);
   const bool second = kLists == 2 && row >= kRows;
@@ -25,13 +31,36 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < kChunks; ++c) {
+    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
     }
   }
 }
+
+// What the epilogue of tile t reads besides its sums.
+INLINE warp::Early Before(const ph_args* args, i64 t) {
+  const warp::Tile tile = warp::TileAt(t);
+  return warp::Before(args, 0, tile.part, tile.column, tile.count);
+}
+// `sum`: of the tile's row that is the lane, in the first lanes.
+INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& early) {
+  const warp::Tile tile = warp::TileAt(t);
+  const float second = kLists == 2 ? ShuffleFrom(sum, (Lane() + kRows) % 32) : 0.0f;
+  warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
+}
+)text";
+
+// A tile is eight rows of weights, kRows of each list; block b has tiles b, b + blocks, ... The sum over kK is
+// split over the warps, each with its slice of every chunk. Tensor cores multiply eight rows and two pieces of
+// x at once: rows 0 to 7 of the left factor are the rows' first piece, rows 8 to 15 their second, columns 0 and
+// 1 of the right factor those of x; the sums wanted stand at (r, 0) and (r + 8, 1).
+const char kProducts[] = R"text(
+constexpr int kChunks = kK / kChunk, kSlice = kChunk / kWarps, kSteps = kSlice / 64;
+constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
+constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read
+static_assert(kChunks * kChunk == kK && kSteps * 64 == kSlice);
 
 INLINE void Multiply(float* sums, const Words4& first, const Words4& second, const Words4& x) {
   UNROLL for (int half = 0; half < 2; ++half) {
@@ -40,35 +69,26 @@ INLINE void Multiply(float* sums, const Words4& first, const Words4& second, con
   }
 }
 
-INLINE void Consume(const ph_args* link, Consumer* consumer) {
+INLINE void Consume(int kind, const ph_args* link, Consumer* consumer) {
   ph_args args = *link;
-  args.written_tag = (args.tag + kToNextRound) & kTagMask;
+  args.written_tag = (args.tag + (kind == kLastOfLayers ? 1 : 0)) & kTagMask;  // the next round reads what the last writes
   const int lane = Lane(), row = lane / 4, warp_index = consumer->warp;
-  Element* const x = (Element*)(SharedMemory() + kXAt);
+  const i64 tiles = TilesOf(kind);
 
-  // The warp's first tile to finish: what its epilogue reads is asked for before x is waited for.
+  // The warp's first tile to finish, and what its epilogue reads besides the sums.
   i64 mine = BlockIndex() + (i64)((warp_index - consumer->tiles % kWarps + kWarps) % kWarps) * BlockCount();
-  warp::Early early{};
+  Early early{};
   const auto ask = [&]() {
-    if (mine >= kTiles) return;
-    const warp::Tile tile = warp::TileAt(mine);
-    early = warp::Before(&args, 0, tile.part, tile.column, tile.count);
+    if (mine < tiles) AskFor(kind, &args, mine, &early);
   };
-  const team::Before before = team::StageBefore(&args);
-  ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
-  team::StageRow(&args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
-  SyncConsumers();
-
-  const Element* const x_lane = x + warp_index * kSlice + row % 2 * 32 + lane % 4 * 8;
+  const Element* const x_lane = StageX(kind, &args, ask) + warp_index * kSlice + row % 2 * 32 + lane % 4 * 8;
   Words4 pieces[kInRegisters ? kPieces : 1];
   if constexpr (kInRegisters) {
     UNROLL for (int i = 0; i < kPieces; ++i) pieces[i] = *(const Words4*)(x_lane + i / kSteps * kChunk + i % kSteps * 64);
   }
   float* const parts = (float*)(SharedMemory() + kSumsAt);  // [kMeetings][kWarps][kTileRows]
   const int at = row * kRowPitch + (warp_index * kSlice + lane % 4 * 8) * 2;
-  NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
+  NO_UNROLL for (i64 t = BlockIndex(); t < tiles; t += BlockCount()) {
     float sums[8] = {};
     if constexpr (kInRegisters) {
       Words4 weights[kPieces][2];
@@ -110,11 +130,8 @@ INLINE void Consume(const ph_args* link, Consumer* consumer) {
     float sum = part[lane / 8 * 2 * kTileRows + lane % 8] + part[(lane / 8 * 2 + 1) * kTileRows + lane % 8];
     sum += ShuffleXor(sum, 8);
     sum += ShuffleXor(sum, 16);
-    const warp::Tile tile = warp::TileAt(t);
-    const float second = kLists == 2 ? ShuffleFrom(sum, (lane + kRows) % 32) : 0.0f;
-    warp::Finish(&args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
     mine += (i64)kWarps * BlockCount();
-    ask();
+    FinishAndAsk(kind, &args, t, sum, mine, &early);
   }
 }
 )text";

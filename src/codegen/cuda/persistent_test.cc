@@ -2,6 +2,7 @@
 // tests/persistent_test.cc.
 #include "codegen/cuda/persistent.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,6 +11,7 @@
 
 #include "codegen/cuda/cuda_unit_for_test.h"
 #include "codegen/cuda/persistent_body.h"
+#include "codegen/cuda/persistent_products.h"
 #include "codegen/cuda/prelude.h"
 
 namespace preheat::codegen::cuda::persistent {
@@ -63,6 +65,29 @@ TEST(FlaggedWords, KeepTheirTagAndTheUpperBitsOfAValue) {
       EXPECT_LE(std::abs(narrow[i] - from[i]), std::abs(from[i]) * 0x1p-8f + 1e-40f);
     }
   }
+}
+
+TEST(ProductsByLength, LinksOfOneLengthShareATextAndEqualStagesACase) {
+  ProductsByLength products;
+  products.Add(1, 512, "normed\n");
+  products.Add(3, 512, "plain\n");
+  products.Add(4, 512, "normed\n");
+  products.Add(5, 1024, "plain of 1024\n");
+  EXPECT_EQ(products.Cases(),
+            "      case 1: case 3: case 4: sums512::Consume(kind, &args, &consumer); break;\n"
+            "      case 5: sums1024::Consume(kind, &args, &consumer); break;\n");
+  const std::string text = products.Text();
+  EXPECT_THAT(text, ::testing::StartsWith("namespace stage0 {\nnormed\n}  // namespace stage0\n"
+                                          "namespace stage1 {\nplain\n}  // namespace stage1\n"
+                                          "namespace stage2 {\nplain of 1024\n}  // namespace stage2\n"
+                                          "namespace sums512 {\nconstexpr int kK = 512;\n"));
+  EXPECT_THAT(text, ::testing::HasSubstr("    case 1: case 4: return stage0::StageX(args, ask); break;\n"
+                                         "    default: return stage1::StageX(args, ask); break;\n"));
+  EXPECT_THAT(text, ::testing::HasSubstr("    case 1: return link1::kTiles; break;\n"
+                                         "    case 3: return link3::kTiles; break;\n"
+                                         "    default: return link4::kTiles; break;\n"));
+  EXPECT_THAT(text,
+              ::testing::HasSubstr("  switch (kind) {\n    default: return link5::kTiles; break;\n  }\n"));
 }
 
 }  // namespace
