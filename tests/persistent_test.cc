@@ -217,8 +217,8 @@ TEST_F(Persistent, AStepRunsAsItWasMeasuredToRunBest) {
 
   EXPECT_EQ(best == "persistent=0", !is_one_kernel(first)) << best;
 
-  const std::string narrow = "few=512 stages=11 stalled=2 window=3",
-                    wide = "few=512 stages=11 stalled=4 window=7";
+  const std::string narrow = "few=512 normed=2 stages=11 stalled=2 window=3",
+                    wide = "few=512 normed=4 stages=11 stalled=4 window=7";
   store.Put(store::EntryKind::kTuning, key.Build(), best == narrow ? wide : narrow);
   const Compiled other = compile("a card");
   EXPECT_EQ(other.tune_seconds, 0);

@@ -1,6 +1,6 @@
 
-constexpr int kWarps = 8, kStages = 11, kChunk = 512, kWindow = 5, kWindowStalled = 3, kMeetings = 12;
-constexpr int kSumsAt = 106496, kLinksAt = 109696, kBarriersAt = 110976, kStalledAt = 111232;
+constexpr int kWarps = 8, kStages = 11, kChunk = 512, kWindow = 4, kWindowStalled = 3, kMeetings = 12;
+constexpr int kSumsAt = 106496, kLinksAt = 109696, kBarriersAt = 110976, kWindowAt = 111232;
 constexpr u32 kRounds = 3;  // of a step: tags
 constexpr int kAttention = 2, kLastOfLayers = 5;
 
@@ -60,8 +60,8 @@ constexpr int kStageBytes = kTileRows * kRowPitch;
 INLINE CopyBarrier* Full(int stage) { return (CopyBarrier*)(SharedMemory() + kBarriersAt) + stage; }
 INLINE CopyBarrier* Empty(int stage) { return Full(kStages + stage); }
 INLINE u8* Stage(int stage) { return SharedMemory() + stage * kStageBytes; }
-// Whether the block waits for words.
-INLINE volatile i32* Stalled() { return (volatile i32*)(SharedMemory() + kStalledAt); }
+// How many stages may be under way: fewer while the block waits for words.
+INLINE volatile i32* Window() { return (volatile i32*)(SharedMemory() + kWindowAt); }
 // The consumers' threads.
 INLINE void SyncConsumers() { SyncNamed(1, kWarps * 32); }
 
@@ -127,8 +127,8 @@ class Producer {
 
   // The lane's stage, of `bytes` in all, when it is free and the window lets it be filled. All lanes.
   __device__ void Open(u32 bytes) {
-    const int limit = *Stalled() != 0 ? kWindowStalled : kWindow;
-    while (under_way_ >= limit) {
+    const int window = *Window();
+    while (under_way_ >= window) {
       WaitStage(Full(oldest_.stage), oldest_.turn);
       oldest_.Next();
       --under_way_;
@@ -485,10 +485,10 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     constexpr int kPairs = (int)kHeadDim / 8;
     Words2 words[kPairs];
     const auto row = Operand<const Flagged<bf16>>(&args, kQuery) + (kv_head * kGroup + (head < kGroup ? head : 0)) * kHeadDim + lane % 4 * 2;
-    if (ThreadIndex() == 0) *Stalled() = 1;
+    if (ThreadIndex() == 0) *Window() = kWindowStalled;
     Await<kPairs>(words, row.tag, [&](int i) { return LoadDependent8(row.words + i * 8); },
                   [&](int i) { return LookAgain8(row.words + i * 8); });
-    if (ThreadIndex() == 0) *Stalled() = 0;
+    if (ThreadIndex() == 0) *Window() = kWindow;
     SyncWarp();
     UNROLL for (int i = 0; i < kPairs; ++i) query[i / 2][i % 2] = head < kGroup ? PairOf(words[i].w[0], words[i].w[1]) : 0;
   }
@@ -1091,7 +1091,7 @@ constexpr i64 kK = 512, kStaged = 1024;
 constexpr i64 kXStride = 512;
 constexpr int kX = 0;
 constexpr int kNorm = 1;
-constexpr int kXAt = 95744;
+constexpr int kXAt = 95744, kWindowMeanwhile = 2;
 
 namespace team {
 constexpr int kThreads = 256, LANES = kThreads * 4;
@@ -1216,9 +1216,9 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   Element* const x = (Element*)(SharedMemory() + kXAt);
   const team::Before before = team::StageBefore(args);
   ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
+  if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
   team::StageRow(args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
+  if (ThreadIndex() == 0) *Window() = kWindow;
   SyncConsumers();
   return x;
 }
@@ -1229,7 +1229,7 @@ typedef Flagged<bf16> X;
 constexpr i64 kK = 512, kStaged = 1024;
 constexpr i64 kXStride = 512;
 constexpr int kX = 0;
-constexpr int kXAt = 97792;
+constexpr int kXAt = 97792, kWindowMeanwhile = 3;
 
 namespace team {
 constexpr int kThreads = 256, LANES = kThreads * 4;
@@ -1342,9 +1342,9 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   Element* const x = (Element*)(SharedMemory() + kXAt);
   const team::Before before = team::StageBefore(args);
   ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
+  if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
   team::StageRow(args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
+  if (ThreadIndex() == 0) *Window() = kWindow;
   SyncConsumers();
   return x;
 }
@@ -1355,7 +1355,7 @@ typedef Flagged<bf16> X;
 constexpr i64 kK = 1024, kStaged = 1024;
 constexpr i64 kXStride = 1024;
 constexpr int kX = 0;
-constexpr int kXAt = 97792;
+constexpr int kXAt = 97792, kWindowMeanwhile = 3;
 
 namespace team {
 constexpr int kThreads = 256, LANES = kThreads * 4;
@@ -1468,9 +1468,9 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   Element* const x = (Element*)(SharedMemory() + kXAt);
   const team::Before before = team::StageBefore(args);
   ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
+  if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
   team::StageRow(args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
+  if (ThreadIndex() == 0) *Window() = kWindow;
   SyncConsumers();
   return x;
 }
@@ -1707,7 +1707,7 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {
       InitBarrier(Empty(i), kWarps);
     }
     FenceBarriers();
-    *Stalled() = 0;
+    *Window() = kWindow;
   }
   SyncBlock();
   LaunchDependents();

@@ -174,7 +174,7 @@ struct SharedLayout {
   int64_t chunk = 1024;  // of a row, in a stage
   int64_t stages = 0;
   int64_t meetings = 0;  // tiles of which sums may be on their way
-  int64_t normed = 0, plain = 0, sums = 0, team = 0, links = 0, barriers = 0, stalled = 0, bytes = 0;
+  int64_t normed = 0, plain = 0, sums = 0, team = 0, links = 0, barriers = 0, window = 0, bytes = 0;
 
   int64_t StageBytes() const { return kTileRows * (chunk * 2 + 64); }
 };
@@ -208,7 +208,7 @@ std::optional<SharedLayout> LayOut(const Plan& plan, const Target& target, const
     layout.team = take(kTeamScratchBytes);
     layout.links = take((kWarps + 1) * static_cast<int64_t>(sizeof(ph_link)));
     layout.barriers = take(2 * layout.stages * 8);
-    layout.stalled = take(4);
+    layout.window = take(4);
     layout.bytes = at;
     if (layout.bytes <= MostSharedBytes(target) && layout.meetings <= kNamedBarriers - 2) return layout;
   }
@@ -257,13 +257,15 @@ Link ProductLink(const ir::Graph& graph, const Spec& spec, const Target& target)
 }
 
 // How a product's multiplicands are staged. Products that do it alike have the same text.
-std::string StageOf(const ir::Graph& graph, const Spec& spec, const SharedLayout& layout) {
+std::string StageOf(const ir::Graph& graph, const Spec& spec, const SharedLayout& layout,
+                    const Schedule& schedule) {
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
+  const bool normed = PlaceOf(spec) == XPlace::kNormed;
   return matmul::StageOpeningText(graph, spec, StagedElements(spec, kWarps * 32), kFlagged) +
          operands.text() +
-         fmt::format("constexpr int kXAt = {};\n",
-                     PlaceOf(spec) == XPlace::kNormed ? layout.normed : layout.plain) +
+         fmt::format("constexpr int kXAt = {}, kWindowMeanwhile = {};\n",
+                     normed ? layout.normed : layout.plain, schedule.at(normed ? "normed" : "stalled")) +
          TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()") + kStage;
 }
 
@@ -299,10 +301,17 @@ std::vector<Schedule> Schedules(const ir::Graph& graph, const Target& target) {
   if (!plan) return {};
   // How much under way hides the memory's latency, and how much disturbs the words, differs from card to
   // card.
-  constexpr std::pair<int64_t, int64_t> kWindows[] = {{5, 3}, {7, 4}, {3, 2}};
+  struct Window {
+    int64_t window, stalled, normed;
+  };
+  constexpr Window kWindows[] = {{4, 3, 2}, {5, 3, 3}, {7, 4, 4}, {3, 2, 2}};
   std::vector<Schedule> schedules;
-  for (const auto& [window, stalled] : kWindows) {
-    Schedule schedule = {{"few", 512}, {"stages", 11}, {"window", window}, {"stalled", stalled}};
+  for (const Window& window : kWindows) {
+    Schedule schedule = {{"few", 512},
+                         {"stages", 11},
+                         {"window", window.window},
+                         {"stalled", window.stalled},
+                         {"normed", window.normed}};
     if (LayOut(*plan, target, schedule)) schedules.push_back(std::move(schedule));
   }
   return schedules;
@@ -335,7 +344,7 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
     bodies += Namespace(fmt::format("link{}", kind), link.text);
     produce += fmt::format("        case {0}: link{0}::Produce(&args, &producer); break;\n", kind);
     if (part.product) {
-      products.Add(kind, part.product->k, StageOf(graph, *part.product, layout));
+      products.Add(kind, part.product->k, StageOf(graph, *part.product, layout, schedule));
     } else {
       consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
     }
@@ -353,11 +362,11 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
   code.source += fmt::format(
       "\nconstexpr int kWarps = {}, kStages = {}, kChunk = {}, kWindow = {}, kWindowStalled = {}, kMeetings "
       "= {};\n"
-      "constexpr int kSumsAt = {}, kLinksAt = {}, kBarriersAt = {}, kStalledAt = {};\n"
+      "constexpr int kSumsAt = {}, kLinksAt = {}, kBarriersAt = {}, kWindowAt = {};\n"
       "constexpr u32 kRounds = {};  // of a step: tags\n"
       "constexpr int kAttention = {}, kLastOfLayers = {};\n",
       kWarps, layout.stages, layout.chunk, schedule.at("window"), schedule.at("stalled"), layout.meetings,
-      layout.sums, layout.links, layout.barriers, layout.stalled, plan->layers + 1, plan->attention,
+      layout.sums, layout.links, layout.barriers, layout.window, plan->layers + 1, plan->attention,
       plan->last_of_layers);
   code.source += kWords;
   code.source += kRing;

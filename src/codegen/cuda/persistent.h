@@ -16,7 +16,8 @@
 namespace preheat::codegen::cuda::persistent {
 
 // As codegen::PersistentSchedules. Up to "few" positions are one part in attention; "stages" of the ring at
-// most; "window" of those under way, "stalled" while the block waits for words.
+// most; "window" of those under way, "normed" while the block waits for words that it normalises, "stalled"
+// while it waits for others.
 std::vector<Schedule> Schedules(const ir::Graph& graph, const Target& target);
 // As codegen::GeneratePersistent.
 PersistentCode Generate(const ir::Graph& graph, const Target& target, const Schedule& schedule);

@@ -118,10 +118,10 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     constexpr int kPairs = (int)kHeadDim / 8;
     Words2 words[kPairs];
     const auto row = Operand<const Flagged<bf16>>(&args, kQuery) + (kv_head * kGroup + (head < kGroup ? head : 0)) * kHeadDim + lane % 4 * 2;
-    if (ThreadIndex() == 0) *Stalled() = 1;
+    if (ThreadIndex() == 0) *Window() = kWindowStalled;
     Await<kPairs>(words, row.tag, [&](int i) { return LoadDependent8(row.words + i * 8); },
                   [&](int i) { return LookAgain8(row.words + i * 8); });
-    if (ThreadIndex() == 0) *Stalled() = 0;
+    if (ThreadIndex() == 0) *Window() = kWindow;
     SyncWarp();
     UNROLL for (int i = 0; i < kPairs; ++i) query[i / 2][i % 2] = head < kGroup ? PairOf(words[i].w[0], words[i].w[1]) : 0;
   }

@@ -101,8 +101,8 @@ constexpr int kStageBytes = kTileRows * kRowPitch;
 INLINE CopyBarrier* Full(int stage) { return (CopyBarrier*)(SharedMemory() + kBarriersAt) + stage; }
 INLINE CopyBarrier* Empty(int stage) { return Full(kStages + stage); }
 INLINE u8* Stage(int stage) { return SharedMemory() + stage * kStageBytes; }
-// Whether the block waits for words.
-INLINE volatile i32* Stalled() { return (volatile i32*)(SharedMemory() + kStalledAt); }
+// How many stages may be under way: fewer while the block waits for words.
+INLINE volatile i32* Window() { return (volatile i32*)(SharedMemory() + kWindowAt); }
 // The consumers' threads.
 INLINE void SyncConsumers() { SyncNamed(1, kWarps * 32); }
 
@@ -168,8 +168,8 @@ class Producer {
 
   // The lane's stage, of `bytes` in all, when it is free and the window lets it be filled. All lanes.
   __device__ void Open(u32 bytes) {
-    const int limit = *Stalled() != 0 ? kWindowStalled : kWindow;
-    while (under_way_ >= limit) {
+    const int window = *Window();
+    while (under_way_ >= window) {
       WaitStage(Full(oldest_.stage), oldest_.turn);
       oldest_.Next();
       --under_way_;
@@ -233,7 +233,7 @@ KERNEL(step, (kWarps + 1) * 32, 1, ph_gpu_args) {{
       InitBarrier(Empty(i), kWarps);
     }}
     FenceBarriers();
-    *Stalled() = 0;
+    *Window() = kWindow;
   }}
   SyncBlock();
   LaunchDependents();

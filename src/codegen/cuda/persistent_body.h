@@ -18,7 +18,7 @@ extern const char kEmbedding[];
 extern const char kAttention[];
 // A product's link: Produce, and Before and Finish, its epilogue.
 extern const char kProduct[];
-// StageX(args, ask): a product's multiplicands. In a namespace with the words of stage_body.h and kXAt.
+// StageX(args, ask): a product's multiplicands. In a namespace with the words of stage_body.h, kXAt and kWindowMeanwhile.
 extern const char kStage[];
 // Consume(kind, args, consumer) of all products of length kK; persistent_products.h writes what is before it.
 extern const char kProducts[];

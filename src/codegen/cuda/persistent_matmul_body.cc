@@ -8,9 +8,9 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   Element* const x = (Element*)(SharedMemory() + kXAt);
   const team::Before before = team::StageBefore(args);
   ask();
-  if (ThreadIndex() == 0) *Stalled() = 1;
+  if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
   team::StageRow(args, 0, x, before);
-  if (ThreadIndex() == 0) *Stalled() = 0;
+  if (ThreadIndex() == 0) *Window() = kWindow;
   SyncConsumers();
   return x;
 }
