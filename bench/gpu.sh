@@ -128,9 +128,8 @@ if [ "$count" -gt 0 ]; then
   row "process start to first token, 128 tokens of prompt" "$(short "$(printf '%s\n' "${firsts[@]}" | median "$count")")" \
     "s, median of $count"
   row "  of it set-up" "$(short "$(printf '%s\n' "${setups[@]}" | median "$count")")" "s"
-  recorded='.*decode step recorded: \([0-9]* launches\) in \([0-9.]*\) ms$'
-  row "  after it, recording a decode step" "$(sed -n "s/$recorded/\2/p" "$output/first-$runs.log" | grep . || echo -)" \
-    "ms, $(sed -n "s/$recorded/\1/p" "$output/first-$runs.log")"
+  row "  after it, recording a decode step" \
+    "$(sed -n 's/.*decode step recorded: .* in \([0-9.]*\) ms$/\1/p' "$output"/first-*.log | median "$count")" "ms"
 else
   row "process start to first token" failed ""
 fi
@@ -187,38 +186,44 @@ if try "$output/memory.json" "$preheat" inspect "$output/max-autotune.bin" --pos
   row "memory: KV cache at $positions positions" "$(calculate .1f "$kv_cache_bytes / 1e6")" "MB"
   row "memory: activations and all else that is ours" "$(calculate .1f "$activation_bytes / 1e6")" "MB"
 fi
-# MiB more than before that nvidia-smi shows at most while a command runs.
+# What nvidia-smi says is taken of the card, MiB; fails where it says no number.
+used() { nvidia-smi -i "$ordinal" --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null | grep -x '[0-9]*[0-9]'; }
+# MiB that a command takes at most, which runs for several looks.
 taken_by() {
   local log=$1 before most now process
   shift
-  before=$(used)
+  before=$(used) || return 1
   most=$before
   "$@" >"$log" 2>&1 &
   process=$!
   while kill -0 "$process" 2>/dev/null; do
-    now=$(used)
-    [ "$now" -gt "$most" ] && most=$now
+    now=$(used) || now=0
+    [ "$now" -le "$most" ] || most=$now
     sleep 0.05
   done
-  wait "$process" || say "failed, see $log: $(tail -1 "$log")"
+  wait "$process" || { say "failed, see $log: $(tail -1 "$log")"; return 1; }
   echo $((most - before))
 }
-if [ "$device" != cpu ] && command -v nvidia-smi >/dev/null; then
-  ordinal=${device#cuda}
-  ordinal=${ordinal#:}
-  used() { nvidia-smi -i "${ordinal:-0}" --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null || echo 0; }
-  # What the driver takes for itself is what a model of half a megabyte takes.
+ordinal=${device#cuda}
+ordinal=${ordinal#:}
+ordinal=${ordinal:-0}
+if [ "$device" != cpu ] && used >/dev/null; then
+  # What the driver takes for itself is what it takes with a model of 6 MB, less that.
   small=(--model-id models/tiny-instruct --device "$device" --compile-mode default --cache-path "$output/small.bin"
     --metadata-path "$output/small.json")
   try "$output/build-small.log" "$preheat" build "${small[@]}" || true
-  own=$(taken_by "$output/memory-small.log" "$preheat" benchmark "${small[@]}" --single-mode compile_preload \
-    --num-requests 300 --max-new-tokens 128)
-  most=$(taken_by "$output/memory.log" "${run[@]}" --prompt-ids "$(seq -s, 2 $((most_rows + 1)))" --max-new-tokens 1024)
-  row "memory: the driver's own, a small model beside it" "$(calculate .0f "$own * 1048576 / 1e6")" "MB on the card"
-  # nvidia-smi counts MiB, and the driver gives pieces of 2 MiB.
-  row "memory: such a run beyond the driver's own" "$(calculate .0f "($most - $own) * 1048576 / 1e6")" "MB on the card"
-  row "memory: beyond weights and KV cache, too" \
-    "$(calculate .0f "($most - $own) * 1048576 / 1e6 - (${weight_bytes:-0} + ${kv_cache_bytes:-0}) / 1e6")" "MB on the card"
+  small_bytes=$(stat -c %s models/tiny-instruct/model.safetensors)
+  if [ -n "${weight_bytes:-}" ] &&
+    own=$(taken_by "$output/memory-small.log" "$preheat" benchmark "${small[@]}" --single-mode compile_preload \
+      --num-requests 300 --max-new-tokens 128) &&
+    most=$(taken_by "$output/memory.log" "${run[@]}" --prompt-ids "$(seq -s, 2 $((most_rows + 1)))" --max-new-tokens 1024); then
+    # nvidia-smi counts MiB, and the driver gives pieces of 2 MiB.
+    row "memory: the driver's own" "$(calculate .0f "($own * 1048576 - $small_bytes) / 1e6")" "MB on the card"
+    row "memory: such a run beyond it, weights and KV cache" \
+      "$(calculate .0f "(($most - $own) * 1048576 + $small_bytes - $weight_bytes - $kv_cache_bytes) / 1e6")" "MB on the card"
+  else
+    row "memory on the card" failed ""
+  fi
 fi
 
 say "eager"

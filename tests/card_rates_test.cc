@@ -40,7 +40,7 @@ TEST_F(CardRatesTest, ACardThatGoesMeanwhileIsAnError) {
   }
 }
 
-TEST(CardRates, OfARealCardAreThoseOfOne) {
+TEST(RealCardRates, AreThoseOfACard) {
   if (RealCard() == nullptr) GTEST_SKIP() << "[SKIP] takes a card: PREHEAT_TEST_CARD=cuda:0";
   const auto device = OpenCard();
   const auto compiler = toolchain::FindCompiler(device->Targets().front());

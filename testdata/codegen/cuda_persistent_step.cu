@@ -1,5 +1,5 @@
 
-constexpr int kWarps = 8, kStages = 11, kChunk = 512, kWindow = 4, kWindowStalled = 3, kMeetings = 12;
+constexpr int kWarps = 8, kStages = 11, kChunk = 512, kWindow = 4, kMeetings = 12;
 constexpr int kSumsAt = 106496, kLinksAt = 109696, kBarriersAt = 110976, kWindowAt = 111232;
 constexpr u32 kRounds = 3;  // of a step: tags
 constexpr int kAttention = 2, kLastOfLayers = 5;
@@ -374,6 +374,7 @@ INLINE i64 KeyOffset(i64 capacity, i64 kv_head, i64 position, i64 d) {
 INLINE i64 ValueOffset(i64 capacity, i64 kv_head, i64 position, i64 d) { return KeyOffset(capacity, kv_head, position, d); }
 typedef bf16 ResultElement;
 constexpr int kGroup = 4, kScratchAt = 97792, kMostParts = 16, kFew = 512;
+constexpr int kWindowMeanwhile = 3;
 constexpr float kScaleOfTwo = 1.803368777e-01f;
 
 constexpr int kPositions = kTileRows * kChunk * 2 / (2 * (int)kHeadDim * 2);  // of a stage: keys, then values
@@ -485,7 +486,7 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     constexpr int kPairs = (int)kHeadDim / 8;
     Words2 words[kPairs];
     const auto row = Operand<const Flagged<bf16>>(&args, kQuery) + (kv_head * kGroup + (head < kGroup ? head : 0)) * kHeadDim + lane % 4 * 2;
-    if (ThreadIndex() == 0) *Window() = kWindowStalled;
+    if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
     Await<kPairs>(words, row.tag, [&](int i) { return LoadDependent8(row.words + i * 8); },
                   [&](int i) { return LookAgain8(row.words + i * 8); });
     if (ThreadIndex() == 0) *Window() = kWindow;
@@ -1083,7 +1084,7 @@ INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& ear
   warp::Finish(args, 0, tile.part, tile.column, tile.count, warp::VF{sum}, warp::VF{second}, early);
 }
 }  // namespace link6
-namespace stage0 {
+namespace x0 {
 
 typedef Flagged<f32> X;
 typedef bf16 NormW;
@@ -1222,8 +1223,8 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   SyncConsumers();
   return x;
 }
-}  // namespace stage0
-namespace stage1 {
+}  // namespace x0
+namespace x1 {
 
 typedef Flagged<bf16> X;
 constexpr i64 kK = 512, kStaged = 1024;
@@ -1348,8 +1349,8 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   SyncConsumers();
   return x;
 }
-}  // namespace stage1
-namespace stage2 {
+}  // namespace x1
+namespace x2 {
 
 typedef Flagged<bf16> X;
 constexpr i64 kK = 1024, kStaged = 1024;
@@ -1474,7 +1475,7 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   SyncConsumers();
   return x;
 }
-}  // namespace stage2
+}  // namespace x2
 namespace sums512 {
 constexpr int kK = 512;
 union Early {
@@ -1493,8 +1494,8 @@ INLINE i64 TilesOf(int kind) {
 }
 template <class Ask> INLINE Element* StageX(int kind, const ph_args* args, Ask ask) {
   switch (kind) {
-    case 1: case 4: case 6: return stage0::StageX(args, ask); break;
-    default: return stage1::StageX(args, ask); break;
+    case 1: case 4: case 6: return x0::StageX(args, ask); break;
+    default: return x1::StageX(args, ask); break;
   }
 }
 INLINE void AskFor(int kind, const ph_args* args, i64 t, Early* early) {
@@ -1605,7 +1606,7 @@ INLINE i64 TilesOf(int kind) {
 }
 template <class Ask> INLINE Element* StageX(int kind, const ph_args* args, Ask ask) {
   switch (kind) {
-    default: return stage2::StageX(args, ask); break;
+    default: return x2::StageX(args, ask); break;
   }
 }
 INLINE void AskFor(int kind, const ph_args* args, i64 t, Early* early) {

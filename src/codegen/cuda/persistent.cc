@@ -192,7 +192,8 @@ std::optional<SharedLayout> LayOut(const Plan& plan, const Target& target, const
     if (part.product->k % 1024 != 0) layout.chunk = 512;
   }
   const int64_t steps_of_stage = layout.chunk / (2 * plan.attention_shape().head_dim);
-  const int64_t fewest = std::max(kFewestStages, schedule.at("window") + kWarps / steps_of_stage);
+  const int64_t window = std::max({schedule.at("window"), schedule.at("stalled"), schedule.at("normed")});
+  const int64_t fewest = std::max(kFewestStages, window + kWarps / steps_of_stage);
   for (layout.stages = schedule.at("stages"); layout.stages >= fewest; --layout.stages) {
     // Warps are ahead of each other by what the ring holds, in tiles of the shortest rows.
     layout.meetings = layout.stages / (least_k / layout.chunk) + 1;
@@ -251,14 +252,14 @@ Link ProductLink(const ir::Graph& graph, const Spec& spec, const Target& target)
   link.text += WarpWords(kFlaggedRuns +
                          matmul::FinishText(spec, graph, target, matmul::Runs::kOfTheDialect, kFlagged) +
                          matmul::ColumnTileText(spec));
-  link.text += kProduct;
+  link.text += kProductLink;
   link.launch.operands = operands.operands();
   return link;
 }
 
 // How a product's multiplicands are staged. Products that do it alike have the same text.
-std::string StageOf(const ir::Graph& graph, const Spec& spec, const SharedLayout& layout,
-                    const Schedule& schedule) {
+std::string StageXOf(const ir::Graph& graph, const Spec& spec, const SharedLayout& layout,
+                     const Schedule& schedule) {
   OperandList operands;
   matmul::AddStageOperands(spec, &operands);
   const bool normed = PlaceOf(spec) == XPlace::kNormed;
@@ -266,11 +267,11 @@ std::string StageOf(const ir::Graph& graph, const Spec& spec, const SharedLayout
          operands.text() +
          fmt::format("constexpr int kXAt = {}, kWindowMeanwhile = {};\n",
                      normed ? layout.normed : layout.plain, schedule.at(normed ? "normed" : "stalled")) +
-         TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()") + kStage;
+         TeamWords(kWarps * 32, layout.team, StageBody(spec, kFlaggedRow), "SyncConsumers()") + kStageX;
 }
 
 Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, const SharedLayout& layout,
-                   int64_t few) {
+                   const Schedule& schedule) {
   const ir::Node& node = graph[id];
   const AttentionShape shape = ShapeOf(node);
   OperandList operands;
@@ -285,9 +286,10 @@ Link AttentionLink(const ir::Graph& graph, ir::NodeId id, const Target& target, 
   link.text += CachePrelude(CacheShapeOf(graph[node.inputs[1]].type, target));
   link.text += fmt::format(
       "typedef {} ResultElement;\nconstexpr int kGroup = {}, kScratchAt = {}, kMostParts = {}, kFew = {};\n"
+      "constexpr int kWindowMeanwhile = {};\n"
       "constexpr float kScaleOfTwo = {:.9e}f;\n",
-      ElementName(node.type.dtype), shape.group(), layout.plain, kMostParts, few,
-      static_cast<float>(node.Real("scale") * 1.4426950408889634));
+      ElementName(node.type.dtype), shape.group(), layout.plain, kMostParts, schedule.at("few"),
+      schedule.at("stalled"), static_cast<float>(node.Real("scale") * 1.4426950408889634));
   link.text += kAttention;
   link.launch.operands = operands.operands();
   return link;
@@ -338,13 +340,13 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
   for (size_t kind = 0; kind < plan->parts.size(); ++kind) {
     const Part& part = plan->parts[kind];
     Link link = part.product     ? ProductLink(graph, *part.product, target)
-                : part.attention ? AttentionLink(graph, part.node, target, layout, schedule.at("few"))
+                : part.attention ? AttentionLink(graph, part.node, target, layout, schedule)
                                  : EmbeddingLink(graph, part.node);
     code.regions.push_back(part.node);
     bodies += Namespace(fmt::format("link{}", kind), link.text);
     produce += fmt::format("        case {0}: link{0}::Produce(&args, &producer); break;\n", kind);
     if (part.product) {
-      products.Add(kind, part.product->k, StageOf(graph, *part.product, layout, schedule));
+      products.Add(kind, part.product->k, StageXOf(graph, *part.product, layout, schedule));
     } else {
       consume += fmt::format("      case {0}: link{0}::Consume(&args, &consumer); break;\n", kind);
     }
@@ -360,14 +362,13 @@ PersistentCode Generate(const ir::Graph& graph, const Target& target, const Sche
 
   code.source = CudaPrelude(target, tensor::DType::kBf16);
   code.source += fmt::format(
-      "\nconstexpr int kWarps = {}, kStages = {}, kChunk = {}, kWindow = {}, kWindowStalled = {}, kMeetings "
+      "\nconstexpr int kWarps = {}, kStages = {}, kChunk = {}, kWindow = {}, kMeetings "
       "= {};\n"
       "constexpr int kSumsAt = {}, kLinksAt = {}, kBarriersAt = {}, kWindowAt = {};\n"
       "constexpr u32 kRounds = {};  // of a step: tags\n"
       "constexpr int kAttention = {}, kLastOfLayers = {};\n",
-      kWarps, layout.stages, layout.chunk, schedule.at("window"), schedule.at("stalled"), layout.meetings,
-      layout.sums, layout.links, layout.barriers, layout.window, plan->layers + 1, plan->attention,
-      plan->last_of_layers);
+      kWarps, layout.stages, layout.chunk, schedule.at("window"), layout.meetings, layout.sums, layout.links,
+      layout.barriers, layout.window, plan->layers + 1, plan->attention, plan->last_of_layers);
   code.source += kWords;
   code.source += kRing;
   code.source += bodies;

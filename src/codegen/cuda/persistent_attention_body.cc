@@ -118,7 +118,7 @@ INLINE void ConsumeHead(const ph_args& args, Consumer* consumer, const Share& sh
     constexpr int kPairs = (int)kHeadDim / 8;
     Words2 words[kPairs];
     const auto row = Operand<const Flagged<bf16>>(&args, kQuery) + (kv_head * kGroup + (head < kGroup ? head : 0)) * kHeadDim + lane % 4 * 2;
-    if (ThreadIndex() == 0) *Window() = kWindowStalled;
+    if (ThreadIndex() == 0) *Window() = kWindowMeanwhile;
     Await<kPairs>(words, row.tag, [&](int i) { return LoadDependent8(row.words + i * 8); },
                   [&](int i) { return LookAgain8(row.words + i * 8); });
     if (ThreadIndex() == 0) *Window() = kWindow;

@@ -2,7 +2,7 @@
 
 namespace preheat::codegen::cuda::persistent {
 
-const char kStage[] = R"text(
+const char kStageX[] = R"text(
 // The multiplicands, when all of the block's consumers have them; `ask` asks for what else can be before they are there.
 template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
   Element* const x = (Element*)(SharedMemory() + kXAt);
@@ -18,7 +18,7 @@ template <class Ask> INLINE Element* StageX(const ph_args* args, Ask ask) {
 
 // Weights come by a text of each link's own, all chunks of a tile in a row: by one that links share a token takes 0.5%
 // more, and by a loop over chunks 3%.
-const char kProduct[] = R"text(
+const char kProductLink[] = R"text(
 INLINE const W* RowOf(const ph_args* args, i64 t, int row) {
   const warp::Tile tile = warp::TileAt(t);
   const bool second = kLists == 2 && row >= kRows;
@@ -56,7 +56,7 @@ INLINE void Finish(const ph_args* args, i64 t, float sum, const warp::Early& ear
 // split over the warps, each with its slice of every chunk. Tensor cores multiply eight rows and two pieces of
 // x at once: rows 0 to 7 of the left factor are the rows' first piece, rows 8 to 15 their second, columns 0 and
 // 1 of the right factor those of x; the sums wanted stand at (r, 0) and (r + 8, 1).
-const char kProducts[] = R"text(
+const char kSums[] = R"text(
 constexpr int kChunks = kK / kChunk, kSlice = kChunk / kWarps, kSteps = kSlice / 64;
 constexpr int kPieces = kChunks * kSteps;             // of a lane: pairs of 16 bytes of a row
 constexpr bool kInRegisters = kPieces <= 8 && kChunks <= kStages;  // of x; a tile's stages are held until all are read

@@ -21,9 +21,9 @@ std::string Namespace(std::string_view name, std::string_view text) {
 }
 
 void ProductsByLength::Add(size_t kind, int64_t k, const std::string& stage) {
-  const auto same = std::ranges::find(stages_, stage);
-  const auto index = static_cast<size_t>(same - stages_.begin());
-  if (same == stages_.end()) stages_.push_back(stage);
+  const auto same = std::ranges::find(staged_, stage);
+  const auto index = static_cast<size_t>(same - staged_.begin());
+  if (same == staged_.end()) staged_.push_back(stage);
   auto length = std::ranges::find(lengths_, k, &Length::k);
   if (length == lengths_.end()) length = lengths_.insert(length, {k, {}});
   length->members.push_back({kind, index});
@@ -31,7 +31,7 @@ void ProductsByLength::Add(size_t kind, int64_t k, const std::string& stage) {
 
 std::string ProductsByLength::Text() const {
   std::string text;
-  for (size_t i = 0; i < stages_.size(); ++i) text += Namespace(fmt::format("stage{}", i), stages_[i]);
+  for (size_t i = 0; i < staged_.size(); ++i) text += Namespace(fmt::format("x{}", i), staged_[i]);
   for (const Length& length : lengths_) text += Namespace(NameOf(length.k), TextOf(length));
   return text;
 }
@@ -59,7 +59,7 @@ std::string ProductsByLength::TextOf(const Length& length) {
   text += "};\n";
   text += "INLINE i64 TilesOf(int kind) {\n" + each("return link{0}::kTiles;") + "}\n";
   text += "template <class Ask> INLINE Element* StageX(int kind, const ph_args* args, Ask ask) {\n" +
-          each("return stage{1}::StageX(args, ask);") + "}\n";
+          each("return x{1}::StageX(args, ask);") + "}\n";
   text += "INLINE void AskFor(int kind, const ph_args* args, i64 t, Early* early) {\n" +
           each("early->of{0} = link{0}::Before(args, t);") + "}\n";
   text += "// Then asks for what tile `next` needs, where there is one.\n";
@@ -70,7 +70,7 @@ std::string ProductsByLength::TextOf(const Length& length) {
           "link{0}::Finish(args, t, sum, early->of{0}); "
           "if (next < link{0}::kTiles) early->of{0} = link{0}::Before(args, next);") +
       "}\n";
-  return text + kProducts;
+  return text + kSums;
 }
 
 std::string ProductsByLength::Cases() const {

@@ -1,6 +1,6 @@
 // What a persistent kernel (persistent.h) does with the weights of its products: one text for each length of
 // sum. How links differ in it, each link's own text says; links that stage their multiplicands alike share
-// that, too. So the kernel is compiled in two thirds of the time that a text for each link would take.
+// that, too. So there is less to compile.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ std::string Namespace(std::string_view name, std::string_view text);
 
 class ProductsByLength {
  public:
-  // The link of this kind, which has kProduct in namespace link<kind>. `k`: what it sums over. `stage`: text
-  // that defines StageX (kStage).
+  // The link of this kind, which has kProductLink in namespace link<kind>. `k`: what it sums over. `stage`:
+  // text that defines StageX (kStageX).
   void Add(size_t kind, int64_t k, const std::string& stage);
 
   // The stages, then Consume of each length. After the links' own texts.
@@ -28,7 +28,7 @@ class ProductsByLength {
  private:
   struct Member {
     size_t kind;
-    size_t stage;  // in stages_
+    size_t stage;  // in staged_
   };
   struct Length {
     int64_t k;
@@ -37,7 +37,7 @@ class ProductsByLength {
 
   static std::string TextOf(const Length& length);
 
-  std::vector<std::string> stages_;
+  std::vector<std::string> staged_;
   std::vector<Length> lengths_;
 };
 

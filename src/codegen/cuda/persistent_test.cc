@@ -77,12 +77,12 @@ TEST(ProductsByLength, LinksOfOneLengthShareATextAndEqualStagesACase) {
             "      case 1: case 3: case 4: sums512::Consume(kind, &args, &consumer); break;\n"
             "      case 5: sums1024::Consume(kind, &args, &consumer); break;\n");
   const std::string text = products.Text();
-  EXPECT_THAT(text, ::testing::StartsWith("namespace stage0 {\nnormed\n}  // namespace stage0\n"
-                                          "namespace stage1 {\nplain\n}  // namespace stage1\n"
-                                          "namespace stage2 {\nplain of 1024\n}  // namespace stage2\n"
+  EXPECT_THAT(text, ::testing::StartsWith("namespace x0 {\nnormed\n}  // namespace x0\n"
+                                          "namespace x1 {\nplain\n}  // namespace x1\n"
+                                          "namespace x2 {\nplain of 1024\n}  // namespace x2\n"
                                           "namespace sums512 {\nconstexpr int kK = 512;\n"));
-  EXPECT_THAT(text, ::testing::HasSubstr("    case 1: case 4: return stage0::StageX(args, ask); break;\n"
-                                         "    default: return stage1::StageX(args, ask); break;\n"));
+  EXPECT_THAT(text, ::testing::HasSubstr("    case 1: case 4: return x0::StageX(args, ask); break;\n"
+                                         "    default: return x1::StageX(args, ask); break;\n"));
   EXPECT_THAT(text, ::testing::HasSubstr("    case 1: return link1::kTiles; break;\n"
                                          "    case 3: return link3::kTiles; break;\n"
                                          "    default: return link4::kTiles; break;\n"));
