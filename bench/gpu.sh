@@ -128,7 +128,7 @@ if [ "$count" -gt 0 ]; then
   row "process start to first token, 128 tokens of prompt" "$(short "$(printf '%s\n' "${firsts[@]}" | median "$count")")" \
     "s, median of $count"
   row "  of it set-up" "$(short "$(printf '%s\n' "${setups[@]}" | median "$count")")" "s"
-  row "  after it, recording a decode step" \
+  [ "$device" = cpu ] || row "  after it, recording a decode step" \
     "$(sed -n 's/.*decode step recorded: .* in \([0-9.]*\) ms$/\1/p' "$output"/first-*.log | median "$count")" "ms"
 else
   row "process start to first token" failed ""
