@@ -111,6 +111,12 @@ TEST_F(Persistent, OtherShapesAndOrders) {
   ExpectTheInterpretersLogits(checkpoint, {{"few", 8}, {"stages", 7}});
 }
 
+// Nine chunks: more of x than a lane keeps in registers, and a length of sum of its own.
+TEST_F(Persistent, RowsThatRegistersDoNotHold) {
+  const Checkpoint checkpoint = Synthesize({.intermediate = 4608, .layers = 1});
+  ExpectTheInterpretersLogits(checkpoint, {});
+}
+
 // A slice of a card, or a small one: its blocks take several KV heads each, the last round not all of them.
 TEST_F(Persistent, RunsOnFewerMultiprocessorsThanThereAreKvHeads) {
   const Checkpoint checkpoint = Synthesize({.layers = 1, .kv_heads = 8});
