@@ -138,13 +138,13 @@ say "requests of 128 new tokens, $runs processes"
 requests=() speeds=()
 for i in $(seq "$runs"); do
   try "$output/request-$i.log" "$preheat" benchmark "${files[@]}" --single-mode compile_preload --num-requests 3 \
-    --max-new-tokens 128 --emit-json || continue
+    --prompt-ids "$ids" --max-new-tokens 128 --emit-json || continue
   requests+=("$(number "$output/request-$i.log" ttft_cold_start_seconds)")
   speeds+=("$(number "$output/request-$i.log" tail_tokens_per_second)")
 done
 count=${#requests[@]}
 if [ "$count" -gt 0 ]; then
-  row "process start to first request done, 128 new tokens" "$(short "$(printf '%s\n' "${requests[@]}" | median "$count")")" \
+  row "process start to first request done, 128 in, 128 out" "$(short "$(printf '%s\n' "${requests[@]}" | median "$count")")" \
     "s, median of $count"
   row "later requests" "$(calculate .1f "$(printf '%s\n' "${speeds[@]}" | median "$count")")" "token/s"
 else
@@ -208,7 +208,8 @@ ordinal=${device#cuda}
 ordinal=${ordinal#:}
 ordinal=${ordinal:-0}
 if [ "$device" != cpu ] && used >/dev/null; then
-  # What the driver takes for itself is what it takes with a model of 6 MB, less that.
+  # What the driver takes for itself is what it takes with a model of 6 MB, less that: what else the small model takes,
+  # a few MB, counts as the driver's.
   small=(--model-id models/tiny-instruct --device "$device" --compile-mode default --cache-path "$output/small.bin"
     --metadata-path "$output/small.json")
   try "$output/build-small.log" "$preheat" build "${small[@]}" || true

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_device.h"
 #include "host_cuda.h"
 #include "on_host_card.h"
+#include "toolchain/compiler.h"
 
 namespace preheat::testing {
 namespace {

@@ -25,7 +25,6 @@
 #include "session/memory_plan.h"
 #include "sys/env.h"
 #include "sys/files.h"
-#include "toolchain/compiler.h"
 
 namespace preheat::testing {
 namespace {
