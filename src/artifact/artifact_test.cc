@@ -72,6 +72,18 @@ TEST(Artifact, EqualContentIsEqualBytesInAnyOrder) {
   EXPECT_EQ(other.Finish(), SampleWriter().Finish());
 }
 
+TEST(Artifact, WhatWasPackedBesideOtherWorkIsTheSame) {
+  const store::Key key = SampleKey("x86-64-v4");
+  for (const std::string& text : {std::string(kLongProgram), std::string("short")}) {
+    ArtifactWriter packed = SampleWriter(), plain = SampleWriter();
+    packed.Add(EntryKind::kTokenizer, key, "", Pack(text));
+    packed.Add(EntryKind::kTokenizer, key, "", text);
+    plain.Add(EntryKind::kTokenizer, key, "", text);
+    EXPECT_EQ(packed.Finish(), plain.Finish());
+    EXPECT_THROW(packed.Add(EntryKind::kTokenizer, key, "", Pack(std::string_view("other"))), Error);
+  }
+}
+
 TEST(Artifact, OtherBytesUnderTheSameKeyAreRefused) {
   ArtifactWriter writer = SampleWriter();
   EXPECT_THROW(writer.Add(EntryKind::kTuning, SampleKey("x86-64-v4"), "", "other"), Error);

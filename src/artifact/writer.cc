@@ -24,23 +24,21 @@ using store::EntryKind;
 // 98. All decompress in about 1 ms.
 constexpr int kZstdLevel = 6;
 
-struct Stored {
-  Encoding encoding = Encoding::kRaw;
-  std::vector<std::byte> compressed;  // empty where raw
-};
-
-// Compressed only where that saves a tenth: decompressing then costs less than reading the bytes from a disk.
-Stored Encode(ZSTD_CCtx* context, std::span<const std::byte> bytes) {
-  Stored stored;
+// Nothing where that does not save a tenth: decompressing then costs more than reading the bytes from a disk.
+std::optional<std::vector<std::byte>> Compress(std::span<const std::byte> bytes) {
+  struct Free {
+    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+  };
+  thread_local const std::unique_ptr<ZSTD_CCtx, Free> context(ZSTD_createCCtx());
+  CHECK(context != nullptr);
   std::vector<std::byte> out(ZSTD_compressBound(bytes.size()));
+  // Its frames have no checksum: each entry has a SHA-256.
   const size_t size =
-      ZSTD_compressCCtx(context, out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
+      ZSTD_compressCCtx(context.get(), out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
   CHECK(ZSTD_isError(size) == 0);
-  if (size + bytes.size() / 10 >= bytes.size()) return stored;
+  if (size + bytes.size() / 10 >= bytes.size()) return std::nullopt;
   out.resize(size);
-  stored.encoding = Encoding::kZstd;
-  stored.compressed = std::move(out);
-  return stored;
+  return out;
 }
 
 template <typename T>
@@ -59,6 +57,16 @@ void Sort(std::vector<std::string>& texts) {
 
 }  // namespace
 
+PackedBytes Pack(std::span<const std::byte> bytes) {
+  PackedBytes packed = {.plain = {bytes.begin(), bytes.end()}, .compressed = Compress(bytes), .sha256 = {}};
+  packed.sha256 = base::Sha256Hex(packed.stored());
+  return packed;
+}
+
+PackedBytes Pack(std::string_view bytes) {
+  return Pack(std::as_bytes(std::span(bytes.data(), bytes.size())));
+}
+
 ArtifactWriter::ArtifactWriter(Manifest description) : manifest_(std::move(description)) {
   manifest_.entries.clear();
   Sort(manifest_.purpose.targets);
@@ -66,19 +74,23 @@ ArtifactWriter::ArtifactWriter(Manifest description) : manifest_(std::move(descr
   std::ranges::sort(manifest_.purpose.prefill_lengths);
 }
 
-void ArtifactWriter::AddNamed(const EntryRecord& record, std::span<const std::byte> bytes) {
+PackedBytes* ArtifactWriter::Place(const EntryRecord& record, std::span<const std::byte> bytes) {
   if (bytes.size() > kLargestEntry) {
     throw MakeError(ErrorKind::kInvalidArgument, "artifact: entry {} has {} bytes; at most {} fit",
                     record.name, bytes.size(), kLargestEntry);
   }
   const auto [place, is_new] =
       entries_.try_emplace({record.kind, record.name}, Pending{record.target, record.parts, {}});
-  if (is_new) {
-    place->second.bytes.assign(bytes.begin(), bytes.end());
-  } else if (!std::ranges::equal(place->second.bytes, bytes)) {
+  if (is_new) return &place->second.bytes;
+  if (!std::ranges::equal(place->second.bytes.plain, bytes)) {
     throw MakeError(ErrorKind::kInvalidArgument, "artifact: {} {} was added with other bytes before",
                     store::EntryKindName(record.kind), record.name);
   }
+  return nullptr;
+}
+
+void ArtifactWriter::AddNamed(const EntryRecord& record, std::span<const std::byte> bytes) {
+  if (PackedBytes* place = Place(record, bytes)) *place = Pack(bytes);
 }
 
 void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target,
@@ -92,6 +104,12 @@ void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view
   Add(kind, key, target, std::as_bytes(std::span(bytes.data(), bytes.size())));
 }
 
+void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target, PackedBytes bytes) {
+  CHECK(kind != EntryKind::kCode);
+  PackedBytes* const place = Place({kind, key.name(), std::string(target), key.parts()}, bytes.plain);
+  if (place != nullptr) *place = std::move(bytes);
+}
+
 std::string ArtifactWriter::AddCode(std::string_view target, std::span<const std::byte> code) {
   std::string name = base::Sha256Hex(code);
   AddNamed({EntryKind::kCode, name, std::string(target), {}}, code);
@@ -103,27 +121,22 @@ bool ArtifactWriter::Has(EntryKind kind, const std::string& name) const {
 }
 
 std::vector<std::byte> ArtifactWriter::Finish(const SigningKey* key) const {
-  const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
-  CHECK(context != nullptr);
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);  // each entry has a SHA-256
   Manifest manifest = manifest_;
   std::vector<std::byte> payload;
   for (const auto& [id, pending] : entries_) {
-    const Stored stored = Encode(context.get(), pending.bytes);
-    const std::span<const std::byte> bytes =
-        stored.encoding == Encoding::kRaw ? std::span<const std::byte>(pending.bytes) : stored.compressed;
+    const std::span<const std::byte> stored = pending.bytes.stored();
     payload.resize(AlignEntry(payload.size()));
     ManifestEntry& entry = manifest.entries.emplace_back();
     entry.kind = id.first;
     entry.name = id.second;
     entry.target = pending.target;
     entry.offset = payload.size();
-    entry.size = pending.bytes.size();
-    entry.stored_size = bytes.size();
-    entry.encoding = stored.encoding;
-    entry.sha256 = base::Sha256Hex(bytes);
+    entry.size = pending.bytes.plain.size();
+    entry.stored_size = stored.size();
+    entry.encoding = pending.bytes.compressed ? Encoding::kZstd : Encoding::kRaw;
+    entry.sha256 = pending.bytes.sha256;
     entry.parts = pending.parts;
-    Append(payload, bytes);
+    Append(payload, stored);
   }
 
   const std::string json = ManifestToJson(manifest);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,18 @@ struct EntryRecord {
   std::vector<store::KeyPart> parts;
 };
 
+// An entry's bytes and what the file will hold of them. Making it is most of what writing takes, and may be
+// done beside other work.
+struct PackedBytes {
+  std::vector<std::byte> plain;
+  std::optional<std::vector<std::byte>> compressed;  // where that saves a tenth
+  std::string sha256;                                // of stored()
+
+  std::span<const std::byte> stored() const { return compressed ? *compressed : plain; }
+};
+PackedBytes Pack(std::span<const std::byte> bytes);
+PackedBytes Pack(std::string_view bytes);
+
 class ArtifactWriter {
  public:
   // `description`: model, purpose, makers and notes; its entries are ignored, its lists sorted.
@@ -33,6 +46,7 @@ class ArtifactWriter {
   void Add(store::EntryKind kind, const store::Key& key, std::string_view target,
            std::span<const std::byte> bytes);
   void Add(store::EntryKind kind, const store::Key& key, std::string_view target, std::string_view bytes);
+  void Add(store::EntryKind kind, const store::Key& key, std::string_view target, PackedBytes bytes);
   // Code is keyed by its own hash, which is returned.
   std::string AddCode(std::string_view target, std::span<const std::byte> code);
   // An entry as another artifact or store describes it.
@@ -48,8 +62,11 @@ class ArtifactWriter {
   struct Pending {
     std::string target;
     std::vector<store::KeyPart> parts;
-    std::vector<std::byte> bytes;
+    PackedBytes bytes;
   };
+  // Where the entry's bytes are to go, with nothing in them; null where it is there already.
+  PackedBytes* Place(const EntryRecord& record, std::span<const std::byte> bytes);
+
   Manifest manifest_;
   std::map<std::pair<store::EntryKind, std::string>, Pending> entries_;
 };

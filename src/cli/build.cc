@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "artifact/writer.h"
@@ -98,12 +100,12 @@ class Build {
 
   int Run() {
     OpenModel();
+    tokenizer_ = std::async(std::launch::async, PrepareTokenizer, checkpoint_->folder() + "/tokenizer.json");
     PrepareOutput(options_.shared.cache_path);
     PrepareOutput(options_.shared.metadata_path);
     if (!options_.dump_folder.empty()) PrepareOutputFolder(options_.dump_folder);
     ArtifactFile();
     for (const std::string& target : targets_) CompileFor(target);
-    AddTokenizer();
     WriteArtifact();
     WriteMetadata();
     Report();
@@ -227,20 +229,38 @@ class Build {
     }
   }
 
-  void AddTokenizer() {
-    const std::string path = checkpoint_->folder() + "/tokenizer.json";
-    if (!sys::Exists(path)) {
-      base::Warn("{} is missing: the artifact goes without a tokenizer, and runs need --prompt-ids", path);
-      return;
-    }
+  // Tables and their packing take a tenth of a second, beside which code is compiled.
+  struct PreparedTokenizer {
+    store::Key key;
+    artifact::PackedBytes bytes;
+    double seconds = 0;
+  };
+  static std::optional<PreparedTokenizer> PrepareTokenizer(const std::string& path) {
+    if (!sys::Exists(path)) return std::nullopt;
     const double start = sys::MonotonicSeconds();
     const std::string json = sys::ReadFile(path);
-    entries_.push_back(
-        {EntryKind::kTokenizer, TokenizerKey(json), "", tokenizer::Tokenizer::Parse(json, path).Serialize()});
-    Phase("tokenizer", sys::MonotonicSeconds() - start);
+    PreparedTokenizer prepared = {
+        .key = TokenizerKey(json),
+        .bytes = artifact::Pack(tokenizer::Tokenizer::Parse(json, path).Serialize()),
+    };
+    prepared.seconds = sys::MonotonicSeconds() - start;
+    return prepared;
+  }
+
+  std::optional<PreparedTokenizer> TakeTokenizer() {
+    std::optional<PreparedTokenizer> tokenizer = tokenizer_.get();
+    if (tokenizer) {
+      Phase("tokenizer", tokenizer->seconds);
+    } else {
+      base::Warn(
+          "{}/tokenizer.json is missing: the artifact goes without a tokenizer, and runs need --prompt-ids",
+          checkpoint_->folder());
+    }
+    return tokenizer;
   }
 
   void WriteArtifact() {
+    std::optional<PreparedTokenizer> tokenizer = TakeTokenizer();
     const double start = sys::MonotonicSeconds();
     std::sort(toolchains_.begin(), toolchains_.end());
     toolchains_.erase(std::unique(toolchains_.begin(), toolchains_.end()), toolchains_.end());
@@ -248,6 +268,7 @@ class Build {
     artifact::ArtifactWriter writer(manifest_);
     for (const Entry& entry : entries_) writer.Add(entry.kind, entry.key, entry.target, entry.bytes);
     for (const Code& code : codes_) writer.AddCode(code.target, code.bytes.span());
+    if (tokenizer) writer.Add(EntryKind::kTokenizer, tokenizer->key, "", std::move(tokenizer->bytes));
     artifact_bytes_ = static_cast<int64_t>(writer.WriteTo(options_.shared.cache_path));
     Phase(fmt::format("artifact {} ({:.1f} KB)", options_.shared.cache_path,
                       static_cast<double>(artifact_bytes_) / 1e3),
@@ -307,6 +328,7 @@ class Build {
   std::optional<checkpoint::Checkpoint> checkpoint_;
   tensor::DType dtype_ = tensor::DType::kF32;
   artifact::Manifest manifest_;
+  std::future<std::optional<PreparedTokenizer>> tokenizer_;
   std::vector<Entry> entries_;
   std::vector<Code> codes_;
   std::vector<preload::WarmupTiming> timings_;

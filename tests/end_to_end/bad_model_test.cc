@@ -8,7 +8,8 @@ class BadModel : public EndToEnd {
  protected:
   sys::SpawnResult Build(const std::string& model) const {
     return Preheat({"build", "--model-id", model, "--compile-mode", "default", "--cache-path", File("x.bin"),
-                    "--metadata-path", File("x.json")});
+                    "--metadata-path", File("x.json")},
+                   WarmCache());
   }
   // The outcome with one place of config.json changed.
   void ExpectConfigError(const std::string& from, const std::string& to, int exit_code,
@@ -111,6 +112,18 @@ TEST_F(BadModel, ABrokenTokenizer) {
   const std::string model = CopyOfTiny();
   sys::WriteFileAtomic(model + "/tokenizer.json", std::string_view("{\"model\": 7}"));
   ExpectError(Preheat({"run", "--model-id", model, "--execution", "interpreter"}), 65, {"tokenizer.json"});
+  ExpectError(Build(model), 65, {model + "/tokenizer.json"});
+  EXPECT_FALSE(sys::Exists(File("x.bin")));
+}
+
+TEST_F(BadModel, ABuildWithoutATokenizerSaysSo) {
+  const std::string model = CopyOfTiny();
+  sys::RemoveFile(model + "/tokenizer.json");
+  const auto result = Build(model);
+  ExpectDone(result);
+  EXPECT_THAT(result.err, ::testing::HasSubstr(
+                              model + "/tokenizer.json is missing: the artifact goes without a tokenizer"));
+  EXPECT_THAT(Preheat({"inspect", File("x.bin")}).out, ::testing::Not(::testing::HasSubstr("tokenizer")));
 }
 
 TEST_F(BadModel, APromptBeyondTheLastPosition) {
