@@ -332,7 +332,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+    UNROLL_BY_4 for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
@@ -720,7 +720,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+    UNROLL_BY_4 for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
@@ -835,7 +835,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+    UNROLL_BY_4 for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
@@ -952,7 +952,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+    UNROLL_BY_4 for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();
@@ -1064,7 +1064,7 @@ INLINE void Produce(const ph_args* args, Producer* producer) {
   const int row = Lane() % kTileRows;
   NO_UNROLL for (i64 t = BlockIndex(); t < kTiles; t += BlockCount()) {
     const W* const from = RowOf(args, t, row);
-    UNROLL for (int c = 0; c < (int)(kK / kChunk); ++c) {
+    UNROLL_BY_4 for (int c = 0; c < (int)(kK / kChunk); ++c) {
       producer->Open(kTileRows * kChunk * 2);
       if (Lane() < kTileRows) producer->Copy(row * kRowPitch, from + c * kChunk, kChunk * 2);
       producer->Close();

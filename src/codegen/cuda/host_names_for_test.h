@@ -12,6 +12,7 @@
 #define __device__
 // Unrolled or not is the same here, and compiles faster.
 #define UNROLL
+#define UNROLL_BY_4
 #define NO_UNROLL
 #define HOST_EXPORT __attribute__((visibility("default")))
 #define KERNEL(name, threads, blocks_per_sm, Params)                                            \

@@ -8,6 +8,7 @@ constexpr std::string_view kMachine = R"text(
 #define CONSTANT INLINE constexpr
 #define NOINLINE static __device__ __noinline__
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY_4 _Pragma("unroll 4")
 #define NO_UNROLL _Pragma("unroll 1")
 // Opens the definition of a kernel of one parameter, `params`.
 #define KERNEL(name, threads, blocks_per_sm, Params) \
