@@ -72,7 +72,7 @@ TEST(Artifact, EqualContentIsEqualBytesInAnyOrder) {
   EXPECT_EQ(other.Finish(), SampleWriter().Finish());
 }
 
-TEST(Artifact, WhatWasPackedBesideOtherWorkIsTheSame) {
+TEST(Artifact, PackedBytesAreWrittenAsPlainOnesAre) {
   const store::Key key = SampleKey("x86-64-v4");
   for (const std::string& text : {std::string(kLongProgram), std::string("short")}) {
     ArtifactWriter packed = SampleWriter(), plain = SampleWriter();
@@ -82,6 +82,20 @@ TEST(Artifact, WhatWasPackedBesideOtherWorkIsTheSame) {
     EXPECT_EQ(packed.Finish(), plain.Finish());
     EXPECT_THROW(packed.Add(EntryKind::kTokenizer, key, "", Pack(std::string_view("other"))), Error);
   }
+}
+
+TEST(Artifact, LongEntriesAreTheSameBytesInAnyOrder) {
+  const auto written = [](bool backwards) {
+    ArtifactWriter writer(SampleDescription());
+    for (int i = 0; i < 6; ++i) {
+      const int n = backwards ? 5 - i : i;
+      std::string text;
+      while (text.size() < size_t{20000} << n) text += std::to_string((text.size() * 7919) >> (n + 3));
+      writer.AddCode("x86-64-v3", AsBytes(text));
+    }
+    return writer.Finish();
+  };
+  EXPECT_EQ(written(false), written(true));
 }
 
 TEST(Artifact, OtherBytesUnderTheSameKeyAreRefused) {

@@ -24,17 +24,11 @@ using store::EntryKind;
 // 98. All decompress in about 1 ms.
 constexpr int kZstdLevel = 6;
 
-// Nothing where that does not save a tenth: decompressing then costs more than reading the bytes from a disk.
+// Only where that saves a tenth: decompressing then costs less than reading the bytes from a disk.
 std::optional<std::vector<std::byte>> Compress(std::span<const std::byte> bytes) {
-  struct Free {
-    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
-  };
-  thread_local const std::unique_ptr<ZSTD_CCtx, Free> context(ZSTD_createCCtx());
-  CHECK(context != nullptr);
   std::vector<std::byte> out(ZSTD_compressBound(bytes.size()));
-  // Its frames have no checksum: each entry has a SHA-256.
-  const size_t size =
-      ZSTD_compressCCtx(context.get(), out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
+  // A context of its own: the same bytes, whatever was compressed before.
+  const size_t size = ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), kZstdLevel);
   CHECK(ZSTD_isError(size) == 0);
   if (size + bytes.size() / 10 >= bytes.size()) return std::nullopt;
   out.resize(size);
@@ -74,23 +68,26 @@ ArtifactWriter::ArtifactWriter(Manifest description) : manifest_(std::move(descr
   std::ranges::sort(manifest_.purpose.prefill_lengths);
 }
 
-PackedBytes* ArtifactWriter::Place(const EntryRecord& record, std::span<const std::byte> bytes) {
+bool ArtifactWriter::IsNew(const EntryRecord& record, std::span<const std::byte> bytes) const {
   if (bytes.size() > kLargestEntry) {
     throw MakeError(ErrorKind::kInvalidArgument, "artifact: entry {} has {} bytes; at most {} fit",
                     record.name, bytes.size(), kLargestEntry);
   }
-  const auto [place, is_new] =
-      entries_.try_emplace({record.kind, record.name}, Pending{record.target, record.parts, {}});
-  if (is_new) return &place->second.bytes;
+  const auto place = entries_.find({record.kind, record.name});
+  if (place == entries_.end()) return true;
   if (!std::ranges::equal(place->second.bytes.plain, bytes)) {
     throw MakeError(ErrorKind::kInvalidArgument, "artifact: {} {} was added with other bytes before",
                     store::EntryKindName(record.kind), record.name);
   }
-  return nullptr;
+  return false;
+}
+
+void ArtifactWriter::Put(const EntryRecord& record, PackedBytes bytes) {
+  entries_.insert({{record.kind, record.name}, {record.target, record.parts, std::move(bytes)}});
 }
 
 void ArtifactWriter::AddNamed(const EntryRecord& record, std::span<const std::byte> bytes) {
-  if (PackedBytes* place = Place(record, bytes)) *place = Pack(bytes);
+  if (IsNew(record, bytes)) Put(record, Pack(bytes));
 }
 
 void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target,
@@ -106,8 +103,8 @@ void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view
 
 void ArtifactWriter::Add(EntryKind kind, const store::Key& key, std::string_view target, PackedBytes bytes) {
   CHECK(kind != EntryKind::kCode);
-  PackedBytes* const place = Place({kind, key.name(), std::string(target), key.parts()}, bytes.plain);
-  if (place != nullptr) *place = std::move(bytes);
+  const EntryRecord record = {kind, key.name(), std::string(target), key.parts()};
+  if (IsNew(record, bytes.plain)) Put(record, std::move(bytes));
 }
 
 std::string ArtifactWriter::AddCode(std::string_view target, std::span<const std::byte> code) {

@@ -64,8 +64,9 @@ class ArtifactWriter {
     std::vector<store::KeyPart> parts;
     PackedBytes bytes;
   };
-  // Where the entry's bytes are to go, with nothing in them; null where it is there already.
-  PackedBytes* Place(const EntryRecord& record, std::span<const std::byte> bytes);
+  // False where the entry is there already. Throws as Add.
+  bool IsNew(const EntryRecord& record, std::span<const std::byte> bytes) const;
+  void Put(const EntryRecord& record, PackedBytes bytes);
 
   Manifest manifest_;
   std::map<std::pair<store::EntryKind, std::string>, Pending> entries_;

@@ -7,8 +7,8 @@ namespace {
 class BadModel : public EndToEnd {
  protected:
   sys::SpawnResult Build(const std::string& model) const {
-    return Preheat({"build", "--model-id", model, "--compile-mode", "default", "--cache-path", File("x.bin"),
-                    "--metadata-path", File("x.json")},
+    return Preheat({"build", "--model-id", model, "--compile-mode", "default", "--prefill-lengths", "32",
+                    "--cache-path", File("x.bin"), "--metadata-path", File("x.json")},
                    WarmCache());
   }
   // The outcome with one place of config.json changed.
@@ -123,7 +123,9 @@ TEST_F(BadModel, ABuildWithoutATokenizerSaysSo) {
   ExpectDone(result);
   EXPECT_THAT(result.err, ::testing::HasSubstr(
                               model + "/tokenizer.json is missing: the artifact goes without a tokenizer"));
-  EXPECT_THAT(Preheat({"inspect", File("x.bin")}).out, ::testing::Not(::testing::HasSubstr("tokenizer")));
+  const auto inspected = Preheat({"inspect", File("x.bin")});
+  ExpectDone(inspected);
+  EXPECT_THAT(inspected.out, ::testing::Not(::testing::HasSubstr("tokenizer")));
 }
 
 TEST_F(BadModel, APromptBeyondTheLastPosition) {
