@@ -17,12 +17,14 @@
 #include "cli/exit_code.h"
 #include "cli/output_file.h"
 #include "cli/run_request.h"
+#include "cli/tokenizer_task.h"
 #include "cli/version.h"
 #include "device/open.h"
 #include "hub/hub.h"
 #include "preload/provide.h"
 #include "sys/clock.h"
 #include "sys/files.h"
+#include "tokenizer/tokenizer.h"
 
 namespace preheat::cli {
 namespace {
@@ -104,7 +106,7 @@ class Build {
     PrepareOutput(options_.shared.metadata_path);
     if (!options_.dump_folder.empty()) PrepareOutputFolder(options_.dump_folder);
     ArtifactFile();
-    tokenizer_ = std::async(std::launch::async, PrepareTokenizer, TokenizerPath());
+    tokenizer_task_ = std::async(std::launch::async, PrepareTokenizer, TokenizerPath());
     for (const std::string& target : targets_) CompileFor(target);
     TakeTokenizer();
     WriteArtifact();
@@ -251,9 +253,9 @@ class Build {
   std::string TokenizerPath() const { return checkpoint_->folder() + "/tokenizer.json"; }
 
   void TakeTokenizer() {
-    tokenizer_entry_ = tokenizer_.get();
-    if (tokenizer_entry_) {
-      Phase("tokenizer", tokenizer_entry_->seconds);
+    tokenizer_ = tokenizer_task_.get();
+    if (tokenizer_) {
+      Phase("tokenizer", tokenizer_->seconds);
     } else {
       base::Warn("{} is missing: the artifact goes without a tokenizer, and runs need --prompt-ids",
                  TokenizerPath());
@@ -268,8 +270,7 @@ class Build {
     artifact::ArtifactWriter writer(manifest_);
     for (const Entry& entry : entries_) writer.Add(entry.kind, entry.key, entry.target, entry.bytes);
     for (const Code& code : codes_) writer.AddCode(code.target, code.bytes.span());
-    if (tokenizer_entry_)
-      writer.Add(EntryKind::kTokenizer, tokenizer_entry_->key, "", std::move(tokenizer_entry_->bytes));
+    if (tokenizer_) writer.Add(EntryKind::kTokenizer, tokenizer_->key, "", std::move(tokenizer_->bytes));
     artifact_bytes_ = static_cast<int64_t>(writer.WriteTo(options_.shared.cache_path));
     Phase(fmt::format("artifact {} ({:.1f} KB)", options_.shared.cache_path,
                       static_cast<double>(artifact_bytes_) / 1e3),
@@ -329,8 +330,8 @@ class Build {
   std::optional<checkpoint::Checkpoint> checkpoint_;
   tensor::DType dtype_ = tensor::DType::kF32;
   artifact::Manifest manifest_;
-  std::future<std::optional<PreparedTokenizer>> tokenizer_;
-  std::optional<PreparedTokenizer> tokenizer_entry_;
+  std::future<std::optional<PreparedTokenizer>> tokenizer_task_;
+  std::optional<PreparedTokenizer> tokenizer_;
   std::vector<Entry> entries_;
   std::vector<Code> codes_;
   std::vector<preload::WarmupTiming> timings_;

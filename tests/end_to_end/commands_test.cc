@@ -175,8 +175,9 @@ TEST_F(Commands, TokenizeTakesSpecialTokensOnlyWhereAsked) {
 TEST_F(Commands, InspectShowsWhatIsInside) {
   const auto text = Preheat({"inspect", Tiny().artifact});
   ExpectDone(text);
-  for (const char* part : {"model: tiny-instruct", "targets: x86-64-v", "buckets: 32; decode length 128",
-                           "dtype bfloat16, mode default", " prefill_32\n", " decode\n", "tokenizer ", "KV cache "}) {
+  for (const char* part :
+       {"model: tiny-instruct", "targets: x86-64-v", "buckets: 32; decode length 128",
+        "dtype bfloat16, mode default", " prefill_32\n", " decode\n", "tokenizer ", "KV cache "}) {
     EXPECT_THAT(text.out, HasSubstr(part));
   }
   const auto json = Preheat({"inspect", Tiny().artifact, "--json"});
